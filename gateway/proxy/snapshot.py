@@ -3,6 +3,8 @@
 The control side builds a whole new one and swaps a single reference; a call keeps the one it started with.
 """
 
+from mypy_extensions import mypyc_attr
+
 from gateway.balancing.picker import Picker
 from gateway.model import Endpoint
 from gateway.routing.table import RouteTable
@@ -41,3 +43,12 @@ class Snapshot:
         self.methods = methods
         self.ambiguous = ambiguous
         self.synced = synced
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class SnapshotSink:
+    """Takes each new snapshot; implemented by whoever owns the request path and its connections."""
+
+    def swap(self, snapshot: Snapshot, removed: list[Endpoint]) -> None:
+        """From now on new calls use this snapshot. ``removed`` endpoints are in no snapshot any more."""
+        raise NotImplementedError
