@@ -1,1 +1,1 @@
-
+"""The gateway's own services and the operator's endpoints."""

@@ -1,1 +1,1 @@
-
+"""Which route a call takes: pure matching over an immutable table."""

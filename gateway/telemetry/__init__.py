@@ -1,1 +1,1 @@
-
+"""Traces of calls, behind the Recorder base class."""
