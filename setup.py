@@ -66,7 +66,7 @@ def extensions() -> list[Extension]:
     if compiler and wanted == "1":
         sys.exit(f"meshway: MESHWAY_COMPILE=1, but the C compiler {compiler} is not there; install it or set CC")
     if compiler:
-        say(f"the C compiler {compiler} is not there, so this install is interpreted (slower, otherwise the same)")
+        say(f"the C compiler {compiler} is not there, so this install is interpreted")
         return []
     try:
         return translate()
@@ -84,10 +84,10 @@ class BuildHotModules(build_ext):
         """Build the extensions; in auto mode a failure leaves the interpreted package."""
         try:
             super().run()
-        except Exception as error:  # each compiler class has errors of its own
+        except Exception:  # each compiler class has errors of its own
             if wish() == "1":
                 raise
-            say(f"the C compiler failed ({error}), so this install is interpreted (slower, otherwise the same)")
+            say("the C compiler failed, as shown above, so this install is interpreted (slower, otherwise the same)")
             for extension in self.extensions:
                 path = self.get_ext_fullpath(extension.name)
                 if os.path.exists(path):
