@@ -1,0 +1,575 @@
+"""The receiving half of an HTTP/2 connection: bytes in, events out (RFC 9113), for both roles.
+
+Knows nothing of gRPC, routes or sockets. Every violation has one of two ends: ``fail`` closes the connection with a
+GOAWAY, ``_violate`` resets one stream; neither ever raises towards the transport.
+"""
+
+from typing import Final
+
+from mypy_extensions import i64
+
+from gateway.errors import (
+    H2_COMPRESSION_ERROR,
+    H2_ENHANCE_YOUR_CALM,
+    H2_FLOW_CONTROL_ERROR,
+    H2_FRAME_SIZE_ERROR,
+    H2_NO_ERROR,
+    H2_PROTOCOL_ERROR,
+    H2_REFUSED_STREAM,
+    H2_STREAM_CLOSED,
+    h2_name,
+)
+from gateway.http2.frames import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    DEFAULT_MAX_FRAME_SIZE,
+    DEFAULT_WINDOW,
+    END_HEADERS,
+    END_STREAM,
+    FRAME_HEADER_SIZE,
+    GOAWAY,
+    HEADERS,
+    LARGEST_STREAM_ID,
+    LARGEST_WINDOW,
+    PADDED,
+    PING,
+    PREFACE,
+    PRIORITY,
+    PRIORITY_FLAG,
+    PUSH_PROMISE,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    frame,
+    goaway_frame,
+    rst_stream_frame,
+    window_update_frame,
+)
+from gateway.http2.handler import ConnectionHandler, OutputQueue, StreamHandler, Wire
+from gateway.http2.heads import (
+    NO_LENGTH,
+    RequestHead,
+    ResponseHead,
+    check_trailers,
+    parse_request,
+    parse_response,
+)
+from gateway.http2.hpack import Decoder, HpackError
+from gateway.http2.outbound import Outbound
+from gateway.http2.settings import (
+    CONNECTION_WINDOW,
+    HEADER_TABLE,
+    MAX_HEADER_LIST,
+    MAX_STREAMS,
+    STREAM_WINDOW,
+    PeerSettings,
+    announcement,
+    apply_settings,
+)
+from gateway.http2.stream import Stream
+from gateway.model import Field
+
+# Frames of one header block: enough for the largest list in default frames with room to spare; a flood needs more
+# (CVE-2024-27316 and its family).
+MAX_CONTINUATIONS: Final = 16
+# Compressed bytes of one header block. Past it the decoder's state is lost, so the connection ends.
+MAX_BLOCK: Final = 4 * MAX_HEADER_LIST
+# Opaque data of the PING between the two GOAWAYs of a graceful shutdown (RFC 9113 section 6.8).
+SHUTDOWN_PING: Final = b"shutdown"
+
+NOT_HTTP2: Final = b"This port speaks gRPC over HTTP/2 with prior knowledge, and nothing else.\n"
+
+
+class Connection(Outbound):
+    """One connection, as a server (towards a client) or as a client (towards a server)."""
+
+    def __init__(self, is_server: bool, handler: ConnectionHandler, output: OutputQueue, wire: Wire) -> None:
+        super().__init__(handler, output, wire, STREAM_WINDOW)
+        self.is_server: Final = is_server
+        self.peer: Final = PeerSettings()
+        self.settings_received = False
+        self.goaway_received = False  # the peer takes no new streams
+        self.goaway_sent = False  # we asked the peer to open no new streams
+        self.shutdown_acked = False  # and it knows
+        self.failure = ""  # why the connection ended, once it has
+        self.receive_window: i64 = CONNECTION_WINDOW
+        self._uncredited: i64 = 0
+        self._tail = b""
+        self._preface_pending = is_server
+        self._decoder: Final = Decoder(HEADER_TABLE, MAX_HEADER_LIST)
+        self._last_peer_id: i64 = 0  # the highest stream the client opened (server side)
+        self._next_id: i64 = 1  # the stream we open next (client side)
+        self._block: list[bytes] = []  # the header block that CONTINUATION frames go on with
+        self._block_size: i64 = 0
+        self._block_stream: i64 = 0  # 0: no block is open
+        self._block_ends_stream = False
+
+    def start(self) -> None:
+        """Client side: send the preface. A server speaks once it knows that its peer speaks HTTP/2."""
+        self._emit(PREFACE)
+        self._introduce()
+
+    def _introduce(self) -> None:
+        """Our SETTINGS, and the connection's whole window."""
+        self._emit(announcement(self.is_server))
+        self._emit(window_update_frame(0, CONNECTION_WINDOW - DEFAULT_WINDOW))
+
+    # --- streams that we open, and the end of the connection ---
+
+    def can_open(self) -> bool:
+        """Whether the peer takes another stream from us now."""
+        return (
+            not self.closed
+            and not self.goaway_received
+            and len(self.streams) < self.peer.max_streams
+            and self._next_id <= LARGEST_STREAM_ID
+        )
+
+    def open(self, handler: StreamHandler, fields: list[Field], end_stream: bool, now: float) -> Stream:
+        """Open a stream with a request. Only when ``can_open``."""
+        stream = Stream(self._next_id, handler, self.peer_initial_window, self.stream_window)
+        self.streams[int(self._next_id)] = stream
+        self._next_id += 2
+        self.send_headers(stream, fields, end_stream, now)
+        return stream
+
+    def announce_shutdown(self) -> None:
+        """First step of a graceful end: no stream is refused that the client opened before it can know."""
+        if not self.goaway_sent and not self.closed:
+            self.goaway_sent = True
+            self._emit(goaway_frame(LARGEST_STREAM_ID if self.is_server else 0, H2_NO_ERROR, b"shutting down"))
+            self._emit(frame(PING, 0, 0, SHUTDOWN_PING))
+
+    def fail(self, code: int, reason: str, now: float) -> None:
+        """End the connection because its peer broke a rule."""
+        if not self.closed:
+            self._emit(goaway_frame(self._last_peer_id, code, reason.encode()))
+            self.lost(f"{h2_name(code)}: {reason}", now)
+
+    def close(self, reason: str, now: float) -> None:
+        """End the connection from our side, streams and all, with a GOAWAY that blames nobody."""
+        if not self.closed:
+            self._emit(goaway_frame(self._last_peer_id, H2_NO_ERROR, reason.encode()))
+            self.lost(reason, now)
+
+    def lost(self, reason: str, now: float) -> None:
+        """The connection is over. Every stream hears it once; output that is left may still be written."""
+        if self.closed:
+            return
+        self.closed = True
+        self.failure = reason
+        self._tail = b""
+        self._touch()
+        self.handler.on_connection_lost(reason, now)
+        for stream in list(self.streams.values()):
+            if self.streams.get(int(stream.id)) is stream:
+                stream.local_closed = True
+                stream.remote_closed = True
+                self._retire(stream, now)
+                stream.handler.on_lost(stream, reason, now)
+
+    # --- bytes in ---
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Take bytes as they come, in pieces of any size."""
+        if self.closed:
+            return
+        if self._tail:
+            data = self._tail + data
+        pos: i64 = 0
+        end: i64 = len(data)
+        if self._preface_pending:
+            if not self._take_preface(data, now):
+                return
+            pos = len(PREFACE)
+        while end - pos >= FRAME_HEADER_SIZE:
+            length: i64 = data[pos] << 16 | data[pos + 1] << 8 | data[pos + 2]
+            if length > DEFAULT_MAX_FRAME_SIZE:
+                self.fail(H2_FRAME_SIZE_ERROR, "a frame is larger than SETTINGS_MAX_FRAME_SIZE", now)
+                return
+            if end - pos - FRAME_HEADER_SIZE < length:
+                break
+            stream_id: i64 = (data[pos + 5] & 0x7F) << 24 | data[pos + 6] << 16 | data[pos + 7] << 8 | data[pos + 8]
+            start = pos + FRAME_HEADER_SIZE
+            self._frame(data[pos + 3], data[pos + 4], stream_id, data[start : start + length], now)
+            if self.closed:
+                return
+            pos = start + length
+        self._tail = data[pos:]
+
+    def _take_preface(self, data: bytes, now: float) -> bool:
+        """Whether the client's preface is complete; what is not HTTP/2 gets one sentence and is closed."""
+        size = min(len(data), len(PREFACE))
+        if data[:size] != PREFACE[:size]:
+            self._refuse_preface(data, now)
+            return False
+        if size < len(PREFACE):
+            self._tail = data
+            return False
+        self._preface_pending = False
+        self._tail = b""
+        self._introduce()
+        return True
+
+    def _refuse_preface(self, data: bytes, now: float) -> None:
+        first_line = data.split(b"\r\n", 1)[0]
+        if b" HTTP/1" in first_line or first_line[:4] in (b"GET ", b"POST", b"PUT ", b"HEAD", b"OPTI", b"DELE"):
+            head = f"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: {len(NOT_HTTP2)}\r\n"
+            self._emit(head.encode() + b"Connection: close\r\n\r\n" + NOT_HTTP2)
+        else:
+            self._emit(goaway_frame(0, H2_PROTOCOL_ERROR, b"not the HTTP/2 preface"))
+        self.lost("not HTTP/2", now)
+
+    def _frame(self, kind: int, flags: int, stream_id: i64, payload: bytes, now: float) -> None:
+        """One whole frame."""
+        if self._block_stream and (kind != CONTINUATION or stream_id != self._block_stream):
+            self.fail(H2_PROTOCOL_ERROR, "a frame inside a header block", now)
+        elif not self.settings_received and (kind != SETTINGS or flags & ACK):
+            self.fail(H2_PROTOCOL_ERROR, "the first frame is not SETTINGS", now)
+        elif kind == DATA:
+            self._on_data(flags, stream_id, payload, now)
+        elif kind == HEADERS:
+            self._on_headers(flags, stream_id, payload, now)
+        elif kind == WINDOW_UPDATE:
+            self._on_window_update(stream_id, payload, now)
+        elif kind == SETTINGS:
+            self._on_settings(flags, stream_id, payload, now)
+        elif kind == RST_STREAM:
+            self._on_rst_stream(stream_id, payload, now)
+        elif kind == PING:
+            self._on_ping(flags, stream_id, payload, now)
+        elif kind == CONTINUATION:
+            self._on_continuation(flags, payload, now)
+        elif kind == GOAWAY:
+            self._on_goaway(stream_id, payload, now)
+        elif kind == PRIORITY:
+            self._on_priority(stream_id, payload, now)
+        elif kind == PUSH_PROMISE:
+            self.fail(H2_PROTOCOL_ERROR, "PUSH_PROMISE, which we never allow", now)
+        # Unknown types are ignored (section 4.1).
+
+    # --- DATA ---
+
+    def _on_data(self, flags: int, stream_id: i64, payload: bytes, now: float) -> None:
+        length: i64 = len(payload)
+        if flags & PADDED:
+            if length == 0 or payload[0] >= length:
+                self.fail(H2_PROTOCOL_ERROR, "DATA is shorter than its padding", now)
+                return
+            payload = payload[1 : length - payload[0]]
+        if self._is_idle(stream_id):
+            self.fail(H2_PROTOCOL_ERROR, "DATA on an idle stream", now)
+            return
+        self.receive_window -= length
+        if self.receive_window < 0:
+            self.fail(H2_FLOW_CONTROL_ERROR, "DATA beyond the connection's window", now)
+            return
+        self._credit_connection(length)
+        stream = self.streams.get(int(stream_id))
+        if stream is None or stream.remote_closed:
+            self._on_closed_stream(stream_id, stream, now)
+            return
+        stream.receive_window -= length
+        if stream.receive_window < 0:
+            self._violate(stream, H2_FLOW_CONTROL_ERROR, "DATA beyond the stream's window", now)
+            return
+        size: i64 = len(payload)
+        end_stream = flags & END_STREAM != 0
+        if not stream.headers_received:
+            self._violate(stream, H2_PROTOCOL_ERROR, "DATA before HEADERS", now)
+            return
+        if stream.content_left != NO_LENGTH:
+            stream.content_left -= size
+            if stream.content_left < 0 or (end_stream and stream.content_left > 0):
+                self._violate(stream, H2_PROTOCOL_ERROR, "content-length is not the length of the content", now)
+                return
+        if end_stream:
+            stream.remote_closed = True
+        elif size < length:
+            self.credit(stream, length - size)
+        stream.handler.on_data(stream, payload, end_stream, now)
+        if end_stream:
+            self._retire(stream, now)
+
+    def _credit_connection(self, length: i64) -> None:
+        self._uncredited += length
+        if self._uncredited * 2 >= CONNECTION_WINDOW:
+            self._emit(window_update_frame(0, self._uncredited))
+            self.receive_window += self._uncredited
+            self._uncredited = 0
+
+    def _is_idle(self, stream_id: i64) -> bool:
+        """Whether this stream has not been opened yet; the stream 0 counts as that, too (section 5.1.1)."""
+        if stream_id == 0 or stream_id & 1 == 0:
+            return True
+        return stream_id > self._last_peer_id if self.is_server else stream_id >= self._next_id
+
+    def _on_closed_stream(self, stream_id: i64, stream: Stream | None, now: float) -> None:
+        """DATA or HEADERS after the peer's side was closed (section 5.1, "closed" and "half-closed (remote)")."""
+        if stream is not None:
+            self._violate(stream, H2_STREAM_CLOSED, "a frame after END_STREAM", now)
+        elif int(stream_id) not in self._resets:
+            self.fail(H2_STREAM_CLOSED, "a frame on a closed stream", now)
+        # Else it was on its way when we reset the stream.
+
+    # --- HEADERS and CONTINUATION ---
+
+    def _on_headers(self, flags: int, stream_id: i64, payload: bytes, now: float) -> None:
+        start: i64 = 0
+        end: i64 = len(payload)
+        if flags & PADDED:
+            if end == 0:
+                self.fail(H2_FRAME_SIZE_ERROR, "HEADERS without its padding length", now)
+                return
+            end -= payload[0]
+            start = 1
+        if flags & PRIORITY_FLAG:
+            start += 5  # deprecated, read and dropped (section 5.3.2)
+        if start > end:
+            self.fail(H2_PROTOCOL_ERROR, "HEADERS is shorter than its padding", now)
+            return
+        if stream_id & 1 == 0 or (not self.is_server and self._is_idle(stream_id)):
+            self.fail(H2_PROTOCOL_ERROR, "HEADERS on a stream that the peer cannot open", now)
+            return
+        self._block_ends_stream = flags & END_STREAM != 0
+        if start > 0 or end < len(payload):
+            payload = payload[start:end]
+        if flags & END_HEADERS:
+            self._on_block(stream_id, payload, now)
+        else:
+            self._block_stream = stream_id
+            self._block = [payload]
+            self._block_size = len(payload)
+
+    def _on_continuation(self, flags: int, payload: bytes, now: float) -> None:
+        if not self._block_stream:
+            self.fail(H2_PROTOCOL_ERROR, "CONTINUATION without a header block", now)
+            return
+        self._block.append(payload)
+        self._block_size += len(payload)
+        if flags & END_HEADERS:
+            stream_id = self._block_stream
+            self._block_stream = 0
+            block = b"".join(self._block)
+            self._block = []
+            self._on_block(stream_id, block, now)
+        elif self._block_size > MAX_BLOCK or len(self._block) > MAX_CONTINUATIONS:
+            self.fail(H2_ENHANCE_YOUR_CALM, "a header block without end", now)
+
+    def _on_block(self, stream_id: i64, block: bytes, now: float) -> None:
+        """A complete header block. It is decoded whatever becomes of its stream: the table must stay in step."""
+        try:
+            fields = self._decoder.decode(block)
+        except HpackError as error:
+            self.fail(H2_COMPRESSION_ERROR, str(error), now)
+            return
+        stream = self.streams.get(int(stream_id))
+        if stream is not None:
+            if stream.remote_closed:
+                self._violate(stream, H2_STREAM_CLOSED, "HEADERS after END_STREAM", now)
+            elif stream.headers_received:
+                self._on_trailers(stream, fields, now)
+            else:
+                self._on_response(stream, fields, now)
+        elif self.is_server and stream_id > self._last_peer_id:
+            self._on_request(stream_id, fields, now)
+        elif not (not self.is_server and int(stream_id) in self._resets):
+            self._on_closed_stream(stream_id, None, now)
+
+    def _on_request(self, stream_id: i64, fields: list[Field], now: float) -> None:
+        self._last_peer_id = stream_id
+        end_stream = self._block_ends_stream
+        head = RequestHead()
+        head.oversized = self._decoder.oversized
+        problem = parse_request(fields, head)
+        if not problem and end_stream and head.content_length > 0:
+            problem = "content-length without content"
+        if problem and not head.oversized:
+            self._refuse(stream_id, H2_PROTOCOL_ERROR)
+            return
+        if len(self.streams) >= MAX_STREAMS or self.shutdown_acked:
+            self._refuse(stream_id, H2_REFUSED_STREAM)
+            return
+        stream = Stream(stream_id, NO_HANDLER, self.peer_initial_window, self.stream_window)
+        stream.headers_received = True
+        stream.remote_closed = end_stream
+        stream.content_left = head.content_length
+        self.streams[int(stream_id)] = stream
+        self.handler.on_request(stream, head, end_stream, now)
+
+    def _refuse(self, stream_id: i64, code: int) -> None:
+        """Reset a stream that never became one."""
+        self._emit(rst_stream_frame(stream_id, code))
+        self._remember_reset(stream_id)
+
+    def _on_response(self, stream: Stream, fields: list[Field], now: float) -> None:
+        head = ResponseHead()
+        end_stream = self._block_ends_stream
+        problem = parse_response(fields, head)
+        if self._decoder.oversized:
+            self._violate(stream, H2_ENHANCE_YOUR_CALM, f"response headers above {MAX_HEADER_LIST} bytes", now)
+        elif problem or head.status == 101 or (head.status < 200 and end_stream):
+            self._violate(stream, H2_PROTOCOL_ERROR, problem or "an interim response that ends the stream", now)
+        elif head.status >= 200:  # interim responses mean nothing to gRPC
+            if end_stream and head.content_length > 0:
+                self._violate(stream, H2_PROTOCOL_ERROR, "content-length without content", now)
+                return
+            stream.headers_received = True
+            stream.content_left = head.content_length
+            stream.remote_closed = end_stream
+            stream.handler.on_response(stream, head, end_stream, now)
+            if end_stream:
+                self._retire(stream, now)
+
+    def _on_trailers(self, stream: Stream, fields: list[Field], now: float) -> None:
+        problem = check_trailers(fields)
+        if not self._block_ends_stream:
+            problem = "a second header block without END_STREAM"
+        elif stream.content_left > 0:
+            problem = "content-length is not the length of the content"
+        if problem:
+            self._violate(stream, H2_PROTOCOL_ERROR, problem, now)
+        elif self._decoder.oversized:
+            self._violate(stream, H2_ENHANCE_YOUR_CALM, f"trailers above {MAX_HEADER_LIST} bytes", now)
+        else:
+            stream.remote_closed = True
+            stream.handler.on_trailers(stream, fields, now)
+            self._retire(stream, now)
+
+    def _violate(self, stream: Stream, code: int, reason: str, now: float) -> None:
+        """The peer broke a rule on a stream: reset it, and tell whoever uses it."""
+        self.reset(stream, code, now)
+        stream.handler.on_violation(stream, code, reason, now)
+
+    # --- the other frames ---
+
+    def _on_rst_stream(self, stream_id: i64, payload: bytes, now: float) -> None:
+        if len(payload) != 4:
+            self.fail(H2_FRAME_SIZE_ERROR, "RST_STREAM of a wrong size", now)
+        elif self._is_idle(stream_id):
+            self.fail(H2_PROTOCOL_ERROR, "RST_STREAM on an idle stream", now)
+        else:
+            stream = self.streams.get(int(stream_id))
+            if stream is not None:
+                stream.local_closed = True
+                stream.remote_closed = True
+                self._retire(stream, now)
+                stream.handler.on_reset(stream, number(payload, 0), now)
+
+    def _on_window_update(self, stream_id: i64, payload: bytes, now: float) -> None:
+        if len(payload) != 4:
+            self.fail(H2_FRAME_SIZE_ERROR, "WINDOW_UPDATE of a wrong size", now)
+            return
+        increment: i64 = number(payload, 0) & LARGEST_WINDOW
+        if stream_id == 0:
+            if increment == 0:
+                self.fail(H2_PROTOCOL_ERROR, "a window increment of 0", now)
+            elif self.send_window + increment > LARGEST_WINDOW:
+                self.fail(H2_FLOW_CONTROL_ERROR, "the connection's window above 2^31-1", now)
+            else:
+                self.send_window += increment
+                self.pump(now)
+            return
+        if self._is_idle(stream_id):
+            self.fail(H2_PROTOCOL_ERROR, "WINDOW_UPDATE on an idle stream", now)
+            return
+        stream = self.streams.get(int(stream_id))
+        if stream is None:
+            return
+        if increment == 0:
+            self._violate(stream, H2_PROTOCOL_ERROR, "a window increment of 0", now)
+        elif stream.send_window + increment > LARGEST_WINDOW:
+            self._violate(stream, H2_FLOW_CONTROL_ERROR, "the stream's window above 2^31-1", now)
+        else:
+            self._widen(stream, increment)
+            self.pump(now)
+
+    def _widen(self, stream: Stream, increment: i64) -> None:
+        stream.send_window += increment
+        if stream.queued_bytes > 0 and stream.send_window > 0:
+            self._backlog[int(stream.id)] = stream
+
+    def _on_settings(self, flags: int, stream_id: i64, payload: bytes, now: float) -> None:
+        if stream_id != 0:
+            self.fail(H2_PROTOCOL_ERROR, "SETTINGS on a stream", now)
+        elif len(payload) % 6 != 0 or (flags & ACK and payload):
+            self.fail(H2_FRAME_SIZE_ERROR, "SETTINGS of a wrong size", now)
+        elif not flags & ACK:
+            error = apply_settings(self.peer, payload)
+            if error is not None:
+                self.fail(error.code, error.reason, now)
+                return
+            self.settings_received = True
+            self._emit(frame(SETTINGS, ACK, 0, b""))
+            self._use_settings(now)
+            self.handler.on_settings(now)
+
+    def _use_settings(self, now: float) -> None:
+        """Settings act on what is open, too: a window change applies to every stream (section 6.9.2)."""
+        self.encoder.set_max_table_size(self.peer.header_table)
+        self.peer_max_frame = self.peer.max_frame
+        change: i64 = self.peer.initial_window - self.peer_initial_window
+        self.peer_initial_window = self.peer.initial_window
+        if change == 0:
+            return
+        for stream in list(self.streams.values()):
+            if stream.send_window + change > LARGEST_WINDOW:
+                self.fail(H2_FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE takes a window above 2^31-1", now)
+                return
+            self._widen(stream, change)
+        self.pump(now)
+
+    def _on_ping(self, flags: int, stream_id: i64, payload: bytes, now: float) -> None:
+        if stream_id != 0:
+            self.fail(H2_PROTOCOL_ERROR, "PING on a stream", now)
+        elif len(payload) != 8:
+            self.fail(H2_FRAME_SIZE_ERROR, "PING of a wrong size", now)
+        elif not flags & ACK:
+            self._emit(frame(PING, ACK, 0, payload))
+        elif payload == SHUTDOWN_PING and self.goaway_sent and self.is_server:
+            # Every stream opened before the client saw the first GOAWAY is here: now say which was the last.
+            self.shutdown_acked = True
+            self._emit(goaway_frame(self._last_peer_id, H2_NO_ERROR, b"shutting down"))
+            self.handler.on_shutdown_acked(now)
+
+    def _on_goaway(self, stream_id: i64, payload: bytes, now: float) -> None:
+        if stream_id != 0:
+            self.fail(H2_PROTOCOL_ERROR, "GOAWAY on a stream", now)
+        elif len(payload) < 8:
+            self.fail(H2_FRAME_SIZE_ERROR, "GOAWAY of a wrong size", now)
+        else:
+            self.goaway_received = True
+            last_id: i64 = number(payload, 0) & LARGEST_STREAM_ID
+            code = number(payload, 4)
+            self.handler.on_goaway(code, payload[8:].decode("utf-8", "replace"), now)
+            if not self.is_server:
+                self._drop_unprocessed(last_id, now)
+
+    def _drop_unprocessed(self, last_id: i64, now: float) -> None:
+        """Streams beyond a GOAWAY's last id were never looked at: safe to try elsewhere (section 6.8)."""
+        for stream in list(self.streams.values()):
+            if stream.id > last_id and self.streams.get(int(stream.id)) is stream:
+                stream.local_closed = True
+                stream.remote_closed = True
+                self._retire(stream, now)
+                stream.handler.on_unprocessed(stream, now)
+
+    def _on_priority(self, stream_id: i64, payload: bytes, now: float) -> None:
+        """Deprecated by RFC 9113; only its form is checked."""
+        if stream_id == 0:
+            self.fail(H2_PROTOCOL_ERROR, "PRIORITY on stream 0", now)
+        elif len(payload) != 5:
+            stream = self.streams.get(int(stream_id))
+            if stream is not None:
+                self._violate(stream, H2_FRAME_SIZE_ERROR, "PRIORITY of a wrong size", now)
+            else:
+                self._emit(rst_stream_frame(stream_id, H2_FRAME_SIZE_ERROR))
+
+
+NO_HANDLER: Final = StreamHandler()
+
+
+def number(payload: bytes, start: i64) -> int:
+    """Four bytes as an unsigned number."""
+    return payload[start] << 24 | payload[start + 1] << 16 | payload[start + 2] << 8 | payload[start + 3]
