@@ -40,6 +40,7 @@ def _options(service: str) -> argparse.Namespace:
     parser.add_argument("--instance", help="name of this instance (default: the service's name and port)")
     parser.add_argument("--mesh", default="127.0.0.1:8080", help="the gateway, for calls to other services")
     parser.add_argument("--registry", help="register here: host:port[,host:port] (default: register nowhere)")
+    parser.add_argument("--ttl", type=float, default=15.0, help="life of the lease without a heartbeat, in seconds")
     parser.add_argument("--advertise", help="host the gateway should dial (default: the host of --listen)")
     return parser.parse_args()
 
@@ -69,6 +70,7 @@ async def _serve(
                     instance_id=identity.instance,
                     grpc_services=[grpc_service],
                     labels={"version": identity.version},
+                    ttl=options.ttl,
                 )
             )
         await _stop_signal()
