@@ -79,6 +79,7 @@ class ExportQueue:
         self._gave_up = False
         self._next_warning = float("-inf")
         self._failing = False
+        self._lost_before = 0  # the value of ``failed`` when the outage began
         self._failures = FailureLog()
         self._failures.attach()
         self.dropped = 0  # calls that found the queue full; written by the request path alone
@@ -160,11 +161,12 @@ class ExportQueue:
             self._recovered()
         else:
             self.failed += len(spans)
-            self._report()
+            self._report(len(spans))
 
-    def _report(self) -> None:
+    def _report(self, lost: int) -> None:
         if not self._failing:
             self._failing = True
+            self._lost_before = self.failed - lost
             logger.warning(
                 "Traces cannot be exported (%s). Calls go on; their spans are lost until the collector answers.",
                 self._failures.last or "the exporter gave no reason",
@@ -173,4 +175,5 @@ class ExportQueue:
     def _recovered(self) -> None:
         if self._failing:
             self._failing = False
-            logger.info("Traces are exported again; %d spans were lost meanwhile.", self.failed)
+            self._failures.last = ""
+            logger.info("Traces are exported again; %d spans were lost meanwhile.", self.failed - self._lost_before)
