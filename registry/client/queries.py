@@ -1,0 +1,127 @@
+"""Single questions to the registry: one service's instances, all services, a descriptor set."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import grpc.aio
+from meshway.registry.v1 import registry_pb2 as pb
+
+from registry.client.calls import CALL_TIMEOUT
+from registry.client.catalog import Instance
+from registry.client.dial import DEFAULT_REGISTRY, Addresses, make_stub, open_channel
+from registry.client.errors import RegistryError, from_rpc
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """One service's instances by state, at one revision. ``last_seen_ago`` is seconds, for a service without any."""
+
+    ready: tuple[Instance, ...]
+    draining: tuple[Instance, ...]
+    suspect: tuple[Instance, ...]
+    not_ready: tuple[Instance, ...]
+    revision: int
+    epoch: bytes
+    warming: bool
+    last_seen_ago: float
+
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        """All of them."""
+        return self.ready + self.suspect + self.draining + self.not_ready
+
+
+@dataclass(frozen=True)
+class ServiceSummary:
+    """A service with the number of its instances in each state."""
+
+    namespace: str
+    service: str
+    ready: int
+    not_ready: int
+    draining: int
+    suspect: int
+    grpc_services: tuple[str, ...]
+
+
+class RegistryClient:
+    """Asks the registry, one listed address after the other until one answers: ``async with RegistryClient(...)``.
+
+    Every method raises RegistryError; ``timeout`` is seconds for each address.
+    """
+
+    def __init__(self, registry: str | Sequence[str] = DEFAULT_REGISTRY, timeout: float = CALL_TIMEOUT) -> None:
+        self._addresses = Addresses(registry)
+        self._timeout = timeout
+        self._channel: grpc.aio.Channel | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connection; the next question opens another."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
+
+    async def resolve(self, service: str, namespace: str = "", min_revision: int | None = None) -> Resolution:
+        """The instances of one service; ``min_revision`` waits until the registry is that far (read your writes)."""
+        request = pb.ResolveRequest(namespace=namespace, service=service, min_revision=min_revision)
+        response: pb.ResolveResponse = await self._ask(lambda stub: stub.Resolve, request, f"resolve {service}")
+        return Resolution(
+            ready=tuple(map(Instance.of, response.ready)),
+            draining=tuple(map(Instance.of, response.draining)),
+            suspect=tuple(map(Instance.of, response.suspect)),
+            not_ready=tuple(map(Instance.of, response.not_ready)),
+            revision=response.revision.number,
+            epoch=response.revision.epoch,
+            warming=response.warming,
+            last_seen_ago=response.last_seen_ms_ago / 1000,
+        )
+
+    async def list_services(self, namespace: str = "") -> tuple[ServiceSummary, ...]:
+        """The services of a namespace, also those without an instance now."""
+        request = pb.ListServicesRequest(namespace=namespace)
+        response: pb.ListServicesResponse = await self._ask(
+            lambda stub: stub.ListServices, request, "list the services"
+        )
+        return tuple(
+            ServiceSummary(s.namespace, s.service, s.ready, s.not_ready, s.draining, s.suspect, tuple(s.grpc_services))
+            for s in response.services
+        )
+
+    async def get_descriptor_set(self, digest: str) -> bytes:
+        """The serialized FileDescriptorSet with this digest, as an instance brought it."""
+        request = pb.GetDescriptorSetRequest(digest=digest)
+        response: pb.GetDescriptorSetResponse = await self._ask(
+            lambda stub: stub.GetDescriptorSet, request, f"get the descriptor set {digest[:12]}"
+        )
+        return response.descriptor_set
+
+    async def _ask(self, method: Callable[[Any], Any], request: Any, action: str) -> Any:
+        """Ask until one address answers; what all of them say is the last one's word."""
+        failure = RegistryError(f"cannot {action}: no registry answered")
+        for _attempt in self._addresses.all:
+            address = self._addresses.current
+            if self._channel is None:
+                self._channel = open_channel(address)
+            try:
+                return await method(make_stub(self._channel))(request, timeout=self._timeout)
+            except grpc.aio.AioRpcError as error:
+                failure = from_rpc(error, action, address)
+                if not failure.passing:
+                    raise failure from None
+            except asyncio.CancelledError:
+                await self.aclose()
+                raise
+            self._addresses.advance()
+            await self.aclose()
+        raise failure
