@@ -73,13 +73,14 @@ async def _serve(
                     ttl=options.ttl,
                 )
             )
-        await _stop_signal()
+        await stop_signal()
     # The lease is gone, so no new calls come; those under way may end.
     await checks.enter_graceful_shutdown()
     await server.stop(STOP_GRACE)
 
 
-async def _stop_signal() -> None:
+async def stop_signal() -> None:
+    """Wait for SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

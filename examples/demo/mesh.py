@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from examples.demo.processes import Child, free_port
+from examples.demo.processes import Child, Guard, free_port
 
 PREFERRED_REGISTRY_PORT = 7500
 PREFERRED_GATEWAY_PORT = 8080
@@ -26,11 +26,13 @@ class Mesh:
         self.instances: dict[str, Child] = {}
         self.killed = ""
         self._children: list[Child] = []
+        self._guard = Guard()
 
     async def start(self, otlp_endpoint: str) -> None:
         """Start everything; ``otlp_endpoint`` is where the gateway sends spans. Raises StartError."""
+        await self._guard.start()
         listen = f"127.0.0.1:{free_port(PREFERRED_REGISTRY_PORT)}"
-        self.registry = await self._start(Child("registry", (*MESHWAY, "registry", "--listen", listen)))
+        self.registry = await self._start(Child(self._guard, "registry", (*MESHWAY, "registry", "--listen", listen)))
         listen = f"127.0.0.1:{free_port(PREFERRED_GATEWAY_PORT)}"
         argv = (*MESHWAY, "gateway", "--listen", listen, "--registry", self.registry, "--config", str(CONFIG))
         env = {
@@ -38,7 +40,7 @@ class Mesh:
             "OTEL_TRACES_EXPORTER": "otlp",
             "OTEL_BSP_SCHEDULE_DELAY": "500",
         }
-        self.gateway = await self._start(Child("gateway", argv, env))
+        self.gateway = await self._start(Child(self._guard, "gateway", argv, env))
         starts = [self._start_instance(child) for child in self._all_instances()]
         # Every start is waited for, also after one has failed: only then is it known what has to be stopped.
         for outcome in await asyncio.gather(*starts, return_exceptions=True):
@@ -60,6 +62,7 @@ class Mesh:
         await asyncio.gather(*(child.stop() for child in self.instances.values()))
         for child in reversed(self._children):
             await child.stop()
+        await self._guard.stop()
 
     def _all_instances(self) -> Iterable[Child]:
         yield self._registering("catalog", "catalog-1", "v1")
@@ -71,7 +74,7 @@ class Mesh:
     def _registering(self, service: str, name: str, version: str) -> Child:
         """An instance that holds its lease itself, with the Python SDK."""
         lease = ("--registry", self.registry, "--ttl", str(TTL_SECONDS))
-        return Child(name, (*self._serving(service, name, version, 0), *lease))
+        return Child(self._guard, name, (*self._serving(service, name, version, 0), *lease))
 
     def _registered(self, service: str, name: str, version: str) -> Child:
         """An instance that knows nothing of leases: ``meshway register`` runs it and holds the lease for it."""
@@ -79,7 +82,7 @@ class Mesh:
         lease = ("--registry", self.registry, "--ttl", str(TTL_SECONDS), "--service", service)
         record = ("--address", f"127.0.0.1:{port}", "--grpc-service", "shop.Cart", "--label", f"version={version}")
         command = self._serving(service, name, version, port)
-        return Child(name, (*MESHWAY, "register", *lease, *record, "--", *command))
+        return Child(self._guard, name, (*MESHWAY, "register", *lease, *record, "--", *command))
 
     def _serving(self, service: str, name: str, version: str, port: int) -> tuple[str, ...]:
         who = ("--instance", name, "--version", version, "--mesh", self.gateway)

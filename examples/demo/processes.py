@@ -2,14 +2,13 @@
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import re
 import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 # What is kept of a child's output, to be shown when it fails.
 KEPT_LINES = 20
@@ -18,7 +17,6 @@ START_SECONDS = 30.0
 STOP_SECONDS = 8.0
 
 _LISTENING = re.compile(r"listening on (\S+:\d+)")
-_PR_SET_PDEATHSIG = 1
 
 
 class StartError(Exception):
@@ -36,18 +34,43 @@ def free_port(preferred: int) -> int:
     raise StartError("no free TCP port on 127.0.0.1")
 
 
-def _die_with_parent() -> None:
-    """Ask the kernel for SIGTERM when the parent is gone, even by SIGKILL; runs in the child before its program."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+class Guard:
+    """Our end of the pipe to ``examples.demo.guard``, which outlives us and ends what we have left."""
 
+    def __init__(self) -> None:
+        self._process: asyncio.subprocess.Process | None = None
 
-_prctl: Callable[[int, int], int] = ctypes.CDLL(None).prctl if sys.platform == "linux" else lambda option, value: 0
+    async def start(self) -> None:
+        """Start it, before any child."""
+        argv = (sys.executable, "-m", "examples.demo.guard")
+        self._process = await asyncio.create_subprocess_exec(
+            *argv, stdin=asyncio.subprocess.PIPE, start_new_session=True
+        )
+
+    def begun(self, group: int) -> None:
+        """A process group has begun."""
+        self._send(f"+{group}\n")
+
+    def ended(self, group: int) -> None:
+        """A process group has ended."""
+        self._send(f"-{group}\n")
+
+    async def stop(self) -> None:
+        """Let it end; it finds nothing left to do."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+            await self._process.wait()
+
+    def _send(self, line: str) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.write(line.encode())
 
 
 class Child:
     """One child process, in a session of its own so that Ctrl-C reaches it only through us."""
 
-    def __init__(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, guard: Guard, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+        self._guard = guard
         self.name = name
         self.address = ""
         self._argv = argv
@@ -66,8 +89,8 @@ class Child:
             stderr=asyncio.subprocess.STDOUT,
             env=self._env,
             start_new_session=True,
-            preexec_fn=_die_with_parent,
         )
+        self._guard.begun(self._process.pid)
         self._reader = asyncio.create_task(self._read(self._process))
         try:
             await asyncio.wait_for(self._listening.wait(), START_SECONDS)
@@ -97,6 +120,7 @@ class Child:
         self._signal_group(signal.SIGKILL)
         await self._process.wait()
         await self._reader
+        self._guard.ended(self._process.pid)
 
     def _signal_group(self, number: signal.Signals) -> None:
         if self._process is not None:

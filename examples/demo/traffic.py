@@ -127,11 +127,12 @@ async def _stream(requests: list[AddItemsRequest]) -> AsyncIterator[AddItemsRequ
 
 
 class Traffic:
-    """Keeps calls going until it is cancelled; counts them in the tally."""
+    """Keeps calls going inside its ``async with``, each worker pausing after each call; counts them in the tally."""
 
-    def __init__(self, address: str, tally: Tally) -> None:
+    def __init__(self, address: str, tally: Tally, pause_seconds: float = PAUSE_SECONDS) -> None:
         self._channel = aio.insecure_channel(address)
         self._tally = tally
+        self._pause_seconds = pause_seconds
         self._killed_at: float | None = None
         self.shopper = Shopper(self._channel)
 
@@ -161,7 +162,7 @@ class Traffic:
     async def _work(self, offset: int) -> None:
         for name, call in itertools.islice(self._program(), offset, None):
             await self._perform(name, call)
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(self._pause_seconds)
 
     def _program(self) -> Iterator[tuple[str, Callable[[], Awaitable[ServedBy | None]]]]:
         shopper = self.shopper
