@@ -84,13 +84,14 @@ class Endpoint:
         self.hash_key = hash_key or instance_id
         self.state = IDLE  # written by the pool alone
         self.last_error = ""  # why the last dial failed
+        self.removed = False  # it left the mesh; only calls that started before may still know it
         self.active: i64 = 0  # attempts under way
         self.started: i64 = 0  # attempts ever begun
         self.failed: i64 = 0  # attempts ended by something other than the server's own answer
 
     def available(self) -> bool:
         """Whether a picker should choose it while there are others."""
-        return self.state != TRANSIENT_FAILURE
+        return self.state != TRANSIENT_FAILURE and not self.removed
 
     def __repr__(self) -> str:
         return f"Endpoint({self.service}/{self.instance_id} at {self.address}, {STATE_NAMES[self.state]})"

@@ -137,11 +137,12 @@ class Outbound:
         return min(self.send_window, stream.send_window) if stream.send_window > 0 else 0
 
     def reset(self, stream: Stream, code: int, now: float) -> None:
-        """End a stream with RST_STREAM; what is queued on it is dropped."""
+        """End a stream with RST_STREAM, unless it has ended by itself; what is queued on it is dropped."""
         if self.streams.get(int(stream.id)) is not stream:
             return
-        self._emit(rst_stream_frame(stream.id, code))
-        self._remember_reset(stream.id)
+        if not (stream.local_closed and stream.remote_closed):
+            self._emit(rst_stream_frame(stream.id, code))
+            self._remember_reset(stream.id)
         stream.local_closed = True
         stream.remote_closed = True
         self._retire(stream, now)

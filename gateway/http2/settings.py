@@ -58,9 +58,7 @@ def apply_settings(peer: PeerSettings, payload: bytes) -> SettingsError | None:
         return SettingsError(0xB, "too many settings in one frame")
     for start in range(0, len(payload), 6):
         key = payload[start] << 8 | payload[start + 1]
-        value = (
-            payload[start + 2] << 24 | payload[start + 3] << 16 | payload[start + 4] << 8 | payload[start + 5]
-        )
+        value = payload[start + 2] << 24 | payload[start + 3] << 16 | payload[start + 4] << 8 | payload[start + 5]
         if key == frames.INITIAL_WINDOW_SIZE:
             if value > frames.LARGEST_WINDOW:
                 return SettingsError(0x3, "INITIAL_WINDOW_SIZE above 2^31-1")

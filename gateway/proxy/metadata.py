@@ -57,15 +57,16 @@ def format_timeout(seconds: float) -> bytes:
     return b"%dS" % min(int(seconds), 99_999_999)
 
 
-def upstream_request(
-    head: RequestHead, path: Field, authority: Field, timeout: float, replaced: frozenset[bytes], added: list[Field]
-) -> list[Field]:
+def upstream_request(head: RequestHead, timeout: float, replaced: frozenset[bytes], added: list[Field]) -> list[Field]:
     """The request's fields for the next hop.
 
     ``timeout`` is what remains of the deadline in seconds, or NO_TIMEOUT; ``te: trailers`` is always said, since
     gRPC servers refuse a call without it; ``added`` stands in for the fields named in ``replaced``.
     """
-    fields = [METHOD_POST, SCHEME_HTTP, path, authority, TE_TRAILERS]
+    fields = [METHOD_POST, SCHEME_HTTP, Field(b":path", head.path)]
+    if head.authority:
+        fields.append(Field(b":authority", head.authority))
+    fields.append(TE_TRAILERS)
     if timeout >= 0.0:
         fields.append(Field(b"grpc-timeout", format_timeout(timeout)))
     for field in head.fields:
