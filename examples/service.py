@@ -30,10 +30,11 @@ class Identity:
 def run(service: str, grpc_service: str, add: Callable[[aio.Server, Identity], None]) -> None:
     """Serve until SIGTERM or SIGINT. ``add`` puts the servicer of ``grpc_service`` on the server."""
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(_options(service), service, grpc_service, add))
+        asyncio.run(_serve(parser(service).parse_args(), service, grpc_service, add))
 
 
-def _options(service: str) -> argparse.Namespace:
+def parser(service: str) -> argparse.ArgumentParser:
+    """The options of every example service."""
     parser = argparse.ArgumentParser(prog=f"python -m examples.{service}")
     parser.add_argument("--listen", default="127.0.0.1:0", help="host:port to serve on (port 0: any free one)")
     parser.add_argument("--version", default="v1", help="told in every answer, and the label of the lease")
@@ -42,7 +43,7 @@ def _options(service: str) -> argparse.Namespace:
     parser.add_argument("--registry", help="register here: host:port[,host:port] (default: register nowhere)")
     parser.add_argument("--ttl", type=float, default=15.0, help="life of the lease without a heartbeat, in seconds")
     parser.add_argument("--advertise", help="host the gateway should dial (default: the host of --listen)")
-    return parser.parse_args()
+    return parser
 
 
 async def _serve(

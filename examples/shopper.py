@@ -12,10 +12,11 @@ PAUSE_SECONDS = 0.25
 REPORT_SECONDS = 10.0
 
 
-def _options() -> argparse.Namespace:
+def parser() -> argparse.ArgumentParser:
+    """The options of the shopper."""
     parser = argparse.ArgumentParser(prog="python -m examples.shopper")
     parser.add_argument("--mesh", default="127.0.0.1:8080", help="the gateways to call: host:port[,host:port]")
-    return parser.parse_args()
+    return parser
 
 
 async def _shop(addresses: list[str]) -> None:
@@ -32,4 +33,4 @@ async def _shop(addresses: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_shop(_options().mesh.split(",")))
+    asyncio.run(_shop(parser().parse_args().mesh.split(",")))
