@@ -46,7 +46,8 @@ def complaint(error: ErrorDetails, kind: str) -> str:
     if kind in EXPECTED:
         return wrong_type(EXPECTED[kind], value)
     if kind == "literal_error":
-        return f"{shown(value)} is not known here: use {context['expected']}"
+        # The one literal that is no text is True, which YAML writes in lower case.
+        return f"{shown(value)} is not known here: use {context['expected'].replace('True', 'true')}"
     if kind == "greater_than_equal":
         return f"{value} is too small: use {context['ge']} or more"
     if kind == "less_than_equal":

@@ -16,6 +16,10 @@ T = TypeVar("T")
 # An editor's save is several events; those this close together (milliseconds) are one.
 DEBOUNCE_MS = 200
 
+# How often the file is looked at without an event (milliseconds). Network file systems report no events, and a change
+# made while the watch was being set up is seen so, too. A look is one stat.
+LOOK_MS = 5000
+
 # What identifies a version of the file: inode, size and modification time in ns; None while it is absent.
 Stamp = tuple[int, int, int] | None
 
@@ -58,12 +62,12 @@ class ConfigWatch:
     """Calls back whenever a file's content may be another, until cancelled.
 
     Watches the directory, since editors and Kubernetes replace a file rather than write into it; the stamp of what the
-    path leads to, links followed, then says whether the event was about this file. It is also looked at every few
-    seconds without an event, for file systems that report none.
+    path leads to, links followed, then says whether the event was about this file. ``look_ms`` as LOOK_MS.
     """
 
-    def __init__(self, path: str | Path, changed: Callable[[], object]) -> None:
+    def __init__(self, path: str | Path, changed: Callable[[], object], look_ms: int = LOOK_MS) -> None:
         self._path = Path(path)
+        self._look_ms = look_ms
         self._changed = changed
         self._stamp = stamp_of(self._path)
 
@@ -77,6 +81,7 @@ class ConfigWatch:
                 debounce=DEBOUNCE_MS,
                 stop_event=stop,
                 recursive=False,
+                rust_timeout=self._look_ms,
                 yield_on_timeout=True,
             ):
                 self.check()
