@@ -78,6 +78,17 @@ class LeaseCalls:
             return await call
         except grpc.aio.AioRpcError as error:
             raise from_rpc(error, action, self.address) from None
+        except grpc.aio.UsageError:
+            raise self._lost_connection(action) from None
+        except asyncio.CancelledError:
+            # gRPC also says this when the channel was closed by another task, which is no wish to cancel this one.
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise self._lost_connection(action) from None
+
+    def _lost_connection(self, action: str) -> RegistryError:
+        return RegistryError(f"cannot {action}: the connection to the registry at {self.address} was lost")
 
 
 async def deregister_anywhere(addresses: Sequence[str], lease_id: bytes, timeout: float) -> bool:

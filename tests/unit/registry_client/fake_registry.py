@@ -157,7 +157,7 @@ def instance(instance_id: str, service: str = "cart", incarnation: int = 1, **fi
         service=service,
         instance_id=instance_id,
         addresses=["127.0.0.1:1"],
-        weight=1,
+        weight=fields.pop("weight", 1),
         incarnation=incarnation,
         state=fields.pop("state", pb.INSTANCE_STATE_READY),
         **fields,
