@@ -82,7 +82,9 @@ def request_hash(sources: list[HashSource], request: Request) -> int | None:
     for source in sources:
         value = source.value(request)
         if value is not None:
-            combined = (((combined << 1) | (combined >> 63)) & MASK_64) ^ xxh64(value)
+            part = xxh64(value)
+            # Numbers of 64 bits are dear: none is rotated for the usual single source.
+            combined = (((combined << 1) | (combined >> 63)) & MASK_64) ^ part if found else part
             found = True
         if found and source.terminal:
             break

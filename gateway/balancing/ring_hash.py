@@ -20,8 +20,8 @@ from gateway.model import Endpoint, Request
 DEFAULT_MIN_RING_SIZE: Final = 1024
 DEFAULT_MAX_RING_SIZE: Final = 4096
 
-# The most a config may ask for. A ring is rebuilt at every change of its endpoints, at some 300 ns an entry, and
-# calls wait meanwhile; Envoy allows 8 388 608.
+# The most a config may ask for. A ring is rebuilt at every change of its endpoints, at under 1 us an entry, and calls
+# wait meanwhile: 3 ms for the default, 50 ms for this. Envoy allows 8 388 608.
 MAX_RING_SIZE: Final = 65_536
 
 
