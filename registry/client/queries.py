@@ -1,7 +1,6 @@
 """Single questions to the registry: one service's instances, all services, a descriptor set."""
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -10,7 +9,7 @@ import grpc.aio
 from meshway.registry.v1 import registry_pb2 as pb
 
 from registry.client.calls import CALL_TIMEOUT
-from registry.client.catalog import Instance
+from registry.client.catalog import CatalogFold, CatalogView, Instance, WatchChainError
 from registry.client.dial import DEFAULT_REGISTRY, Addresses, make_stub, open_channel
 from registry.client.errors import RegistryError, from_rpc
 
@@ -106,22 +105,43 @@ class RegistryClient:
         )
         return response.descriptor_set
 
+    async def snapshot(self, namespace: str = "", services: Sequence[str] = ()) -> CatalogView:
+        """The whole catalog of a namespace, or these services of it, as it is now."""
+        request = pb.WatchRequest(namespace=namespace, services=services)
+
+        async def first_view(stub: Any) -> CatalogView:
+            fold = CatalogFold()
+            call = stub.Watch(request, timeout=self._timeout)
+            try:
+                async for message in call:
+                    view = fold.apply(message)
+                    if view is not None:
+                        return view
+            except WatchChainError as error:
+                raise RegistryError(f"the registry's snapshot cannot be trusted: {error}") from None
+            finally:
+                call.cancel()
+            raise RegistryError("the registry ended the watch before its snapshot was complete")
+
+        view: CatalogView = await self._try_each(first_view, "list the instances")
+        return view
+
     async def _ask(self, method: Callable[[Any], Any], request: Any, action: str) -> Any:
-        """Ask until one address answers; what all of them say is the last one's word."""
+        return await self._try_each(lambda stub: method(stub)(request, timeout=self._timeout), action)
+
+    async def _try_each(self, question: Callable[[Any], Awaitable[Any]], action: str) -> Any:
+        """Ask one address after the other until one answers; what all of them say is the last one's word."""
         failure = RegistryError(f"cannot {action}: no registry answered")
         for _attempt in self._addresses.all:
             address = self._addresses.current
             if self._channel is None:
                 self._channel = open_channel(address)
             try:
-                return await method(make_stub(self._channel))(request, timeout=self._timeout)
+                return await question(make_stub(self._channel))
             except grpc.aio.AioRpcError as error:
                 failure = from_rpc(error, action, address)
                 if not failure.passing:
                     raise failure from None
-            except asyncio.CancelledError:
-                await self.aclose()
-                raise
             self._addresses.advance()
             await self.aclose()
         raise failure
