@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 MAX_HEAD_BYTES: Final = 8 * 1024
 # Nobody types a request; a client that takes longer holds one of few places.
 HEAD_TIMEOUT_S: Final = 5.0
-# A person, a probe and a scraper or two.
+# A person, a probe and a scraper or two. One more is closed at once: even a refusal would have to read its request.
 MAX_CONNECTIONS: Final = 32
 
 Pages = Mapping[str, Callable[[], object]]
@@ -68,13 +68,12 @@ class AdminServer:
         self._server = None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._open) >= MAX_CONNECTIONS:
+            writer.close()
+            return
         self._open.add(writer)
         try:
-            if len(self._open) > MAX_CONNECTIONS:
-                answer = _answer(Reply(503, f"There are {MAX_CONNECTIONS} connections here already."))
-            else:
-                answer = await self._answer_to(reader)
-            writer.write(answer)
+            writer.write(await self._answer_to(reader))
             async with asyncio.timeout(HEAD_TIMEOUT_S):
                 await writer.drain()
         except (OSError, TimeoutError, asyncio.IncompleteReadError):

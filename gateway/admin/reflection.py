@@ -40,7 +40,8 @@ def _version_1(alpha: FileProto) -> FileProto:
     file.CopyFrom(alpha)
     for message in file.message_type:
         for field in message.field:
-            field.type_name = field.type_name.replace(".v1alpha.", ".v1.")
+            if field.type_name:
+                field.type_name = field.type_name.replace(".v1alpha.", ".v1.")
     for service in file.service:
         for method in service.method:
             method.input_type = method.input_type.replace(".v1alpha.", ".v1.")
