@@ -4,12 +4,15 @@ An entry stays as long as the healthy instances of its service do (same ids, inc
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final
 
 from gateway.admin.descriptors import FilePool
 from gateway.admin.learn import Learned, LearnError, learn, parse_set
 from gateway.control.view import InstanceView, MeshView
+
+logger = logging.getLogger(__name__)
 
 # Instances asked, one after the other, before a service counts as one that cannot be learned.
 MAX_INSTANCES_ASKED: Final = 3
@@ -85,6 +88,10 @@ class Library:
         return cached is not None and cached.instances == _keys(instances) and self._now() < cached.stale_at
 
     def _remember(self, entry: Entry, instances: list[InstanceView]) -> None:
+        before = self._cache.get(entry.service)
+        if entry.pool is None and (before is None or before.entry.reason != entry.reason):
+            # Also here, because tools such as grpcurl show only that the symbol was not found.
+            logger.warning("Reflection: service %r %s.", entry.service, entry.reason)
         stale_at = float("inf") if entry.pool is not None else self._now() + RELEARN_AFTER_S
         self._cache[entry.service] = _Cached(_keys(instances), entry, stale_at)
 

@@ -231,7 +231,9 @@ async def test_unhealthy_instances_are_neither_asked_nor_listed() -> None:
     assert setup.teacher.asked == []
 
 
-async def test_the_next_instance_is_asked_and_failures_are_tried_again_later() -> None:
+async def test_the_next_instance_is_asked_and_failures_are_tried_again_later(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     setup = Setup()
     setup.teacher.answers = {"b:1": CART}
     setup.set(instance("a:1"), instance("b:1"))
@@ -248,6 +250,7 @@ async def test_the_next_instance_is_asked_and_failures_are_tried_again_later() -
     setup.now += RELEARN_AFTER_S
     await setup.library.entries()
     assert len(setup.teacher.asked) == 6
+    assert [record.getMessage() for record in caplog.records] == [f"Reflection: service 'mute' {mute.reason}."]
 
 
 async def test_a_descriptor_set_comes_before_reflection() -> None:
