@@ -101,9 +101,9 @@ def parse_request(block: list[Field], head: RequestHead) -> str:
 
 def check_target(head: RequestHead, host: Field | None, seen_authority: bool) -> str:
     """Path and authority must be readable in one way only, or two hops could disagree on what they name."""
-    if not head.path.startswith(b"/") or head.path.translate(None, PATH_BYTES):
-        if head.path != b"*" or head.method != b"OPTIONS":
-            return ":path is not an absolute path"
+    whole_server = head.path == b"*" and head.method == b"OPTIONS"
+    if not whole_server and (not head.path.startswith(b"/") or head.path.translate(None, PATH_BYTES)):
+        return ":path is not an absolute path"
     if host is not None:
         # The two name one thing; when both are there they must agree (section 8.3.1).
         if not seen_authority:

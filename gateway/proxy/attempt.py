@@ -24,7 +24,7 @@ from gateway.errors import (
     status_of_http,
     status_of_reset,
 )
-from gateway.http2.connection import Connection
+from gateway.http2.connection import NO_HANDLER, Connection
 from gateway.http2.handler import StreamHandler
 from gateway.http2.heads import ResponseHead
 from gateway.http2.stream import Stream
@@ -181,3 +181,4 @@ class Attempt(StreamHandler):
         stream = self.stream
         if connection is not None and stream is not None:
             connection.reset(stream, code, now)
+            stream.handler = NO_HANDLER  # cuts the cycle: no collector is needed

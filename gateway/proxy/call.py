@@ -24,7 +24,7 @@ from gateway.errors import (
     GatewayError,
     h2_name,
 )
-from gateway.http2.connection import Connection
+from gateway.http2.connection import NO_HANDLER, Connection
 from gateway.http2.handler import StreamHandler
 from gateway.http2.heads import RequestHead
 from gateway.http2.stream import Stream
@@ -359,8 +359,10 @@ class Call(StreamHandler):
             self.proxy.timers.cancel(self._timer)
             self._timer = None
         self._release_attempt(H2_CANCEL, now)
+        self.attempt = None
         # A request that goes on after its answer is not read any further (RFC 9113 section 8.1).
         self.connection.reset(self.stream, H2_NO_ERROR, now)
+        self.stream.handler = NO_HANDLER  # cuts the cycle: a call's memory is free without the collector
         self.outcome.ended = now
         self.proxy.call_ended(self)
 
