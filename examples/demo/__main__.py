@@ -31,6 +31,7 @@ TICK_SECONDS = 0.25
 # How long the mesh may take until both services answer, and the spans until they are here.
 READY_SECONDS = 20.0
 SPANS_SECONDS = 10.0
+PLAIN_WIDTH = 140
 
 BY_HAND = """
 The gateway is at {gateway}, the registry at {registry}. By hand, in another terminal:
@@ -185,7 +186,8 @@ async def _run(demo: Demo) -> None:
 def main() -> int:
     """Run, and say how it went."""
     options = _options()
-    console = Console()
+    # A file or a pipe has no width; the lines of the tree are about this long.
+    console = Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH)
     demo = Demo(console, options.seconds)
     try:
         asyncio.run(_run(demo))

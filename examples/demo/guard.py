@@ -11,8 +11,8 @@ import sys
 import time
 from collections.abc import Iterable
 
-# Between SIGTERM and SIGKILL, in seconds.
-GRACE_SECONDS = 2.0
+# Between SIGTERM and SIGKILL, in seconds: `meshway register` drains before it ends its service.
+GRACE_SECONDS = 5.0
 
 
 def remaining(lines: Iterable[str]) -> set[int]:

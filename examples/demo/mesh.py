@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from examples.demo.processes import Child, Guard, free_port
+from examples.demo.processes import Child, Guard, free_port, preferred_port
 
 PREFERRED_REGISTRY_PORT = 7500
 PREFERRED_GATEWAY_PORT = 8080
@@ -31,9 +31,9 @@ class Mesh:
     async def start(self, otlp_endpoint: str) -> None:
         """Start everything; ``otlp_endpoint`` is where the gateway sends spans. Raises StartError."""
         await self._guard.start()
-        listen = f"127.0.0.1:{free_port(PREFERRED_REGISTRY_PORT)}"
+        listen = f"127.0.0.1:{preferred_port(PREFERRED_REGISTRY_PORT)}"
         self.registry = await self._start(Child(self._guard, "registry", (*MESHWAY, "registry", "--listen", listen)))
-        listen = f"127.0.0.1:{free_port(PREFERRED_GATEWAY_PORT)}"
+        listen = f"127.0.0.1:{preferred_port(PREFERRED_GATEWAY_PORT)}"
         argv = (*MESHWAY, "gateway", "--listen", listen, "--registry", self.registry, "--config", str(CONFIG))
         env = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": otlp_endpoint,
@@ -78,7 +78,7 @@ class Mesh:
 
     def _registered(self, service: str, name: str, version: str) -> Child:
         """An instance that knows nothing of leases: ``meshway register`` runs it and holds the lease for it."""
-        port = free_port(0)
+        port = free_port()
         lease = ("--registry", self.registry, "--ttl", str(TTL_SECONDS), "--service", service)
         record = ("--address", f"127.0.0.1:{port}", "--grpc-service", "shop.Cart", "--label", f"version={version}")
         command = self._serving(service, name, version, port)

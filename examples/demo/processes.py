@@ -23,15 +23,23 @@ class StartError(Exception):
     """A child did not come up; the text says which one, how it ended and what it printed last."""
 
 
-def free_port(preferred: int) -> int:
-    """The preferred TCP port of 127.0.0.1 when nobody uses it, else any free one."""
-    for port in (preferred, 0):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def preferred_port(port: int) -> int:
+    """This TCP port of 127.0.0.1 when nobody uses it, else 0: any free one."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
             probe.bind(("127.0.0.1", port))
-            chosen: int = probe.getsockname()[1]
-            return chosen
-    raise StartError("no free TCP port on 127.0.0.1")
+        except OSError:
+            return 0
+        return port
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that is free now, for a child that must be told its port by number."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 class Guard:

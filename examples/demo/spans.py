@@ -13,6 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
     add_TraceServiceServicer_to_server,
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from rich.markup import escape
 from rich.tree import Tree
 
 # A checkout has eight spans: two for the call itself, and two for each of its three prices. More is a mistake.
@@ -20,7 +21,6 @@ MAX_KEPT_SPANS = 256
 # The trace is complete when no span has come for this long, in seconds; the gateway sends them in batches.
 QUIET_SECONDS = 1.0
 
-SHOWN = ("rpc.response.status_code", "server.address", "meshway.route", "meshway.instance")
 _KIND_NAMES = {Span.SPAN_KIND_SERVER: "SERVER", Span.SPAN_KIND_CLIENT: "CLIENT"}
 
 
@@ -94,7 +94,13 @@ def _grow(branch: Tree, span_id: bytes, children: dict[bytes, list[Span]]) -> No
 
 def _line(span: Span) -> str:
     values = {pair.key: pair.value.string_value for pair in span.attributes}
-    shown = " ".join(f"{key}={values[key]}" for key in SHOWN if values.get(key))
     milliseconds = (span.end_time_unix_nano - span.start_time_unix_nano) / 1e6
-    mark = " ERROR" if span.status.code == Status.STATUS_CODE_ERROR else ""
-    return f"{_KIND_NAMES.get(span.kind, 'SPAN')} {span.name}  {milliseconds:.1f} ms{mark}  {shown}"
+    parts = [f"{_KIND_NAMES.get(span.kind, 'SPAN')} {span.name}", f"{milliseconds:.1f} ms"]
+    parts.append(values.get("rpc.response.status_code", "no status"))
+    if span.status.code == Status.STATUS_CODE_ERROR:
+        parts.append(f"failed: {span.status.message}")
+    if "meshway.route" in values:
+        parts.append(f"route {values['meshway.route']}")
+    if "meshway.instance" in values:
+        parts.append(f"to {values['meshway.instance']}")
+    return escape("  ".join(parts))

@@ -69,6 +69,8 @@ def gateway_mistake(room: str, imported: str) -> str:
     if package != "gateway" or not rest:
         return ""
     target = rest.partition(".")[0]
+    if not (ROOT / "gateway" / target).is_dir() and not (ROOT / "gateway" / f"{target}.py").is_file():
+        return ""  # a name of the package itself, which all may use
     if target not in LEVEL or room not in LEVEL:
         return f"gateway.{target if target not in LEVEL else room} has no place in the order of imports"
     if target == "config" and room not in ("config", "app", "__main__"):

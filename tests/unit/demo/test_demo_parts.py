@@ -16,6 +16,7 @@ from examples.demo.spans import SpanSink, tree
 from examples.demo.tally import KEPT_FAILURES, Tally
 
 TRACE = bytes(range(16))
+OK = {"rpc.response.status_code": "OK"}
 
 
 def span(number: int, parent: int, name: str, kind: "Span.SpanKind.ValueType", **attributes: str) -> Span:
@@ -58,24 +59,30 @@ def test_tally_keeps_a_few_failures_and_counts_all():
 
 def test_spans_hang_under_their_parents_in_order_of_time():
     error = span(4, 3, "shop.Catalog/GetProduct", Span.SPAN_KIND_CLIENT)
-    error.status.CopyFrom(Status(code=Status.STATUS_CODE_ERROR))
+    error.status.CopyFrom(Status(code=Status.STATUS_CODE_ERROR, message="nobody is there"))
     shown = text(
         tree(
             [
                 error,
-                span(2, 1, "shop.Cart/Checkout", Span.SPAN_KIND_CLIENT, **{"meshway.instance": "cart-1"}),
-                span(3, 2, "shop.Catalog/GetProduct", Span.SPAN_KIND_SERVER),
-                span(1, 9, "shop.Cart/Checkout", Span.SPAN_KIND_SERVER),
+                span(
+                    2,
+                    1,
+                    "shop.Cart/Checkout",
+                    Span.SPAN_KIND_CLIENT,
+                    **OK | {"meshway.instance": "cart-1", "meshway.route": "canary"},
+                ),
+                span(3, 2, "shop.Catalog/GetProduct", Span.SPAN_KIND_SERVER, **OK),
+                span(1, 9, "shop.Cart/Checkout", Span.SPAN_KIND_SERVER, **OK),
             ]
         )
     )
     lines = [line.rstrip() for line in shown.splitlines()]
     assert lines == [
         f"trace {TRACE.hex()}",
-        "└── SERVER shop.Cart/Checkout  2.5 ms",
-        "    └── CLIENT shop.Cart/Checkout  2.5 ms  meshway.instance=cart-1",
-        "        └── SERVER shop.Catalog/GetProduct  2.5 ms",
-        "            └── CLIENT shop.Catalog/GetProduct  2.5 ms ERROR",
+        "└── SERVER shop.Cart/Checkout  2.5 ms  OK",
+        "    └── CLIENT shop.Cart/Checkout  2.5 ms  OK  route canary  to cart-1",
+        "        └── SERVER shop.Catalog/GetProduct  2.5 ms  OK",
+        "            └── CLIENT shop.Catalog/GetProduct  2.5 ms  no status  failed: nobody is there",
     ]
 
 
