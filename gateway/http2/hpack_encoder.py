@@ -1,4 +1,7 @@
-"""Writing of header blocks (RFC 7541)."""
+"""Writing of header blocks (RFC 7541).
+
+What ends up in ``BytesWriter.append`` is ``int`` here, not ``i64``: mypyc has a direct call for ``int`` only.
+"""
 
 from typing import Final
 
@@ -30,11 +33,11 @@ class _Name:
     in the table, else 0.
     """
 
-    def __init__(self, static_index: i64, indexable: bool) -> None:
-        self.static_index: Final[i64] = static_index  # 0 when the static table lacks the name
+    def __init__(self, static_index: int, indexable: bool) -> None:
+        self.static_index: Final = static_index  # 0 when the static table lacks the name
         self.indexable: Final = indexable  # False: always a literal that no table keeps
         self.values: dict[bytes, int] = {}
-        self.newest: i64 = 0
+        self.newest = 0
 
 
 class _Entry:
@@ -87,7 +90,7 @@ class Encoder:
         self._entries: list[_Entry] = []  # oldest first
         self._size: i64 = 0
         self._capacity: i64 = DEFAULT_TABLE_SIZE
-        self._next: i64 = FIRST_DYNAMIC  # the number of the next insertion
+        self._next: int = FIRST_DYNAMIC  # the number of the next insertion
         self._wanted: i64 = DEFAULT_TABLE_SIZE  # the capacity after the next block
         self._lowest: i64 = DEFAULT_TABLE_SIZE  # the smallest capacity asked for since the last block
 
@@ -106,7 +109,7 @@ class Encoder:
             if known is None:
                 known = self._adopt(field.name)
             if known is not None and known.indexable and not field.never_indexed:
-                number: i64 = known.values.get(field.value, 0)
+                number = known.values.get(field.value, 0)
                 if number != 0:
                     index = number if number < FIRST_DYNAMIC else FIRST_DYNAMIC - 1 + self._next - number
                     if index < 0x7F:
@@ -131,7 +134,7 @@ class Encoder:
 
     def _write_literal(self, out: BytesWriter, field: Field, known: _Name | None) -> None:
         """A field by value, its name by index where it has one (RFC 7541 section 6.2)."""
-        index: i64 = 0
+        index = 0
         if known is not None:
             index = known.static_index
             if index == 0 and known.newest != 0:
@@ -184,7 +187,7 @@ class Encoder:
                     del self._names[entry.field.name]
 
 
-def _write_integer(out: BytesWriter, pattern: i64, mask: i64, value: i64) -> None:
+def _write_integer(out: BytesWriter, pattern: int, mask: int, value: int) -> None:
     """An integer behind the bits of ``pattern``; ``mask`` is its prefix's largest number (RFC 7541 section 5.1)."""
     if value < mask:
         out.append(pattern | value)

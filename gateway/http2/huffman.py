@@ -17,6 +17,8 @@ from gateway.http2.hpack_table import HpackError
 
 SHORT_BITS: Final = 8  # codes up to this length are looked up directly
 LONGEST: Final = 30  # bits of the longest code
+_WINDOW: Final = 0x3FFFFFFF  # that many ones
+_KEPT: Final = 0xFFFFFFFFFFFF  # more bits than are ever undecoded: a window, and the byte that completes it
 EOS: Final = 256  # the end-of-string symbol, which a string must not contain
 
 SYMBOLS_BY_LENGTH: Final = {
@@ -108,7 +110,7 @@ def _long_rank(window: i64) -> i64:
     return rank
 
 
-def _long_symbol(window: i64, rank: i64) -> i64:
+def _long_symbol(window: i64, rank: i64) -> int:
     """The symbol at the front of a window, its length being known; counted back from the end of that length's codes."""
     back: i64 = (_LONG_ENDS[rank] - 1 - window) >> (LONGEST - _LONG_LENGTHS[rank])
     symbols = _LONG_SYMBOLS[rank]
@@ -121,19 +123,20 @@ def decode(data: bytes, start: i64, end: i64) -> bytes:
     Raises HpackError for padding that is longer than 7 bits or is not all ones, and for an EOS inside the string.
     """
     out = BytesWriter()
-    bits: i64 = 0  # read from the input, not decoded yet: ``count`` of them
-    count: i64 = 0
+    # No number that stands here literally is ever shifted to the left: compiled, it would be a 32-bit C int.
+    bits: i64 = 0  # the last bits read from the input
+    count: i64 = 0  # how many of them are not decoded yet, at most 37
     while True:
         while count < LONGEST and start < end:
-            bits = (bits << 8) | data[start]
+            bits = ((bits << 8) | data[start]) & _KEPT
             count += 8
             start += 1
         # Past the end the window is filled with ones, as padding is: that can only make a code which is longer than
         # what is left, never a shorter one.
         if count >= LONGEST:
-            window: i64 = bits >> (count - LONGEST)
+            window = (bits >> (count - LONGEST)) & _WINDOW
         else:
-            window = ((bits + 1) << (LONGEST - count)) - 1
+            window = ((bits << (LONGEST - count)) & _WINDOW) | (_WINDOW >> count)
         length: i64 = _SHORT_LENGTHS[window >> (LONGEST - SHORT_BITS)]
         if length != 0:
             if length > count:
@@ -149,7 +152,6 @@ def decode(data: bytes, start: i64, end: i64) -> bytes:
                 raise HpackError("A Huffman-coded string contains the end-of-string symbol.")
             out.append(symbol)
         count -= length
-        bits &= (1 << count) - 1
-    if count > 7 or bits != (1 << count) - 1:
+    if count > 7 or ~bits & (0x7F >> (7 - count)) != 0:
         raise HpackError("A Huffman-coded string does not end in at most 7 bits of ones.")
     return out.getvalue()
