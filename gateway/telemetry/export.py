@@ -7,13 +7,11 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
-
-from gateway.telemetry.spans import Record
+from gateway.telemetry.senders import Sender
+from gateway.telemetry.spans import Record, span_count
 
 logger = logging.getLogger(__name__)
 
@@ -62,14 +60,12 @@ class ExportQueue:
 
     def __init__(
         self,
-        exporter: SpanExporter,
-        build: Callable[[Sequence[Record]], list[ReadableSpan]],
+        sender: Sender,
         capacity: int,
         batch: int,
         delay: float,
     ) -> None:
-        self._exporter = exporter
-        self._build = build
+        self._sender = sender
         self._capacity = capacity
         self._batch = min(batch, capacity)
         self._delay = delay
@@ -112,7 +108,7 @@ class ExportQueue:
         self._thread.join(timeout)
         self._gave_up = True
         # Also aborts an export under way: the SDK's exporters leave their retries at shutdown.
-        self._exporter.shutdown()
+        self._sender.shutdown()
         self._thread.join(ABORT_GRACE_S)
         self._failures.detach()
         left = len(self._records)
@@ -147,21 +143,20 @@ class ExportQueue:
         # The only consumer: what len() promises stays there.
         return [self._records.popleft() for place in range(min(self._batch, len(self._records)))]
 
-    def _export(self, records: list[Record]) -> None:
-        spans: list[ReadableSpan] = []
+    def _export(self, records: Sequence[Record]) -> None:
         try:
-            spans = self._build(records)
-            result = self._exporter.export(spans)
+            taken = self._sender.send(records)
         except Exception as error:
             # The thread must outlive whatever an exporter throws.
             self._failures.last = f"{type(error).__name__}: {error}"
-            result = SpanExportResult.FAILURE
-        if result is SpanExportResult.SUCCESS:
-            self.exported += len(spans)
+            taken = False
+        spans = span_count(records)
+        if taken:
+            self.exported += spans
             self._recovered()
         else:
-            self.failed += len(spans)
-            self._report(len(spans))
+            self.failed += spans
+            self._report(spans)
 
     def _report(self, lost: int) -> None:
         if not self._failing:

@@ -19,9 +19,9 @@ from gateway.telemetry.propagation import CompositePropagation, ForeignPropagati
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.sdk.trace.sampling import Sampler
 
+    from gateway.telemetry.senders import Sender
     from gateway.telemetry.tracing import Sampling
 
 DEFAULT_SERVICE_NAME: Final = "meshway-gateway"
@@ -72,16 +72,13 @@ def build_recorder(
 
     # Only now: nobody without traces pays for loading the SDK.
     from gateway.telemetry.export import ExportQueue
-    from gateway.telemetry.spans import SpanBuilder
     from gateway.telemetry.tracing import TraceRecorder
 
     with _process_environment(settings):
-        exporter = _exporter(kind, settings)
         resource, sampler = _resource_and_sampler()
-    builder = SpanBuilder(resource, _version(), wall_offset_ns)
+        sender = _sender(kind, settings, resource, wall_offset_ns)
     queue = ExportQueue(
-        exporter,
-        builder.build,
+        sender,
         capacity=max(1, capacity // SPANS_PER_CALL),
         batch=max(1, batch // SPANS_PER_CALL),
         delay=delay_ms / 1000,
@@ -121,21 +118,22 @@ def _exporter_kind(settings: Mapping[str, str]) -> str:
     return kind
 
 
-def _exporter(kind: str, settings: Mapping[str, str]) -> "SpanExporter":
+def _sender(
+    kind: str, settings: Mapping[str, str], resource: "Resource", wall_offset_ns: Callable[[], int]
+) -> "Sender":
+    from gateway.telemetry.pack import SpanPacker
+    from gateway.telemetry.senders import GrpcSender, HttpSender, SpanSender
+    from gateway.telemetry.spans import SpanBuilder
+
     if kind == "console":
         from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 
-        return ConsoleSpanExporter()
+        return SpanSender(ConsoleSpanExporter(), SpanBuilder(resource, _version(), wall_offset_ns).build)
     _check_otlp(settings)
-    protocol = _protocol(settings)
+    pack = SpanPacker(resource, _version(), wall_offset_ns).pack
+    sender = GrpcSender if _protocol(settings) == "grpc" else HttpSender
     try:
-        if protocol == "grpc":
-            from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
-
-            return GrpcExporter()
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
-
-        return HttpExporter()
+        return sender(pack)
     except Exception as error:
         # Whatever else the exporter dislikes about its variables: it names them in many kinds of exception.
         raise TelemetryError(f"The OTLP exporter refuses its OTEL_EXPORTER_OTLP_* settings: {error}.") from error

@@ -1,7 +1,7 @@
 """From a record of a call to its spans: a SERVER span, and a CLIENT span if it was ever sent upstream.
 
-Runs in the export thread. The spans are built as the SDK's ReadableSpan directly, without Tracer and Span: a fifth of
-the cost, and all their values are known at once.
+As the SDK's ReadableSpan, for exporters other than OTLP; what goes to a collector is packed by ``pack``, to the same
+content.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ class SpanBuilder:
 
     def __init__(self, resource: Resource, version: str, wall_offset_ns: Callable[[], int]) -> None:
         self._resource = resource
-        self._scope = InstrumentationScope(SCOPE_NAME, version, table.SCHEMA_URL)
+        self._scope = scope_of(version)
         self._wall_offset_ns = wall_offset_ns
 
     def build(self, records: Sequence[Record]) -> list[ReadableSpan]:
@@ -61,8 +61,8 @@ class SpanBuilder:
             attributes=table.server_attributes(outcome),
             kind=SpanKind.SERVER,
             status=_status(outcome, table.server_failed(outcome.code)),
-            start_time=_unix_ns(outcome.started, offset),
-            end_time=_unix_ns(outcome.ended, offset),
+            start_time=unix_ns(outcome.started, offset),
+            end_time=unix_ns(outcome.ended, offset),
             instrumentation_scope=self._scope,
         )
 
@@ -75,10 +75,20 @@ class SpanBuilder:
             attributes=table.client_attributes(outcome),
             kind=SpanKind.CLIENT,
             status=_status(outcome, table.client_failed(outcome.code)),
-            start_time=_unix_ns(outcome.attempt_started, offset),
-            end_time=_unix_ns(outcome.ended, offset),
+            start_time=unix_ns(outcome.attempt_started, offset),
+            end_time=unix_ns(outcome.ended, offset),
             instrumentation_scope=self._scope,
         )
+
+
+def scope_of(version: str) -> InstrumentationScope:
+    """The instrumentation scope of all the gateway's spans."""
+    return InstrumentationScope(SCOPE_NAME, version, table.SCHEMA_URL)
+
+
+def span_count(records: Sequence[Record]) -> int:
+    """How many spans these records make."""
+    return len(records) + sum(1 for _trace, outcome in records if outcome.attempts > 0)
 
 
 def _context(trace: CallTrace, span_id: bytes, state: TraceState, is_remote: bool = False) -> SpanContext:
@@ -92,5 +102,6 @@ def _status(outcome: Outcome, failed: bool) -> Status:
     return Status(StatusCode.ERROR, table.description(outcome) or None) if failed else _UNSET
 
 
-def _unix_ns(seconds: float, offset: int) -> int:
+def unix_ns(seconds: float, offset: int) -> int:
+    """Unix time in nanoseconds, from seconds of a clock that is ``offset`` nanoseconds behind it."""
     return int(seconds * 1e9) + offset

@@ -16,6 +16,7 @@ from gateway.errors import FROM_GATEWAY, UNAVAILABLE, UNIMPLEMENTED
 from gateway.model import Field, Outcome, Recorder, Request
 from gateway.telemetry.export import DROP_WARNING_PERIOD_S, ExportQueue
 from gateway.telemetry.propagation import Remote, W3CPropagation
+from gateway.telemetry.senders import SpanSender
 from gateway.telemetry.setup import TelemetryError, build_recorder, sampling_of
 from gateway.telemetry.spans import SpanBuilder
 from gateway.telemetry.tracing import ALWAYS, NEVER, Sampling, TraceRecorder
@@ -72,8 +73,8 @@ def make(exporter: MemoryExporter) -> Iterator[Make]:
     made: list[TraceRecorder] = []
 
     def factory(capacity: int = 100, batch: int = 10, delay: float = 30.0, sampled: int = ALWAYS) -> TraceRecorder:
-        build = SpanBuilder(Resource({}), "1", lambda: 1_000).build
-        queue = ExportQueue(exporter, build, capacity, batch, delay)
+        sender = SpanSender(exporter, SpanBuilder(Resource({}), "1", lambda: 1_000).build)
+        queue = ExportQueue(sender, capacity, batch, delay)
         made.append(TraceRecorder(W3CPropagation(), Sampling(sampled, parent_based=True), queue))
         return made[-1]
 
@@ -99,7 +100,7 @@ def test_root_and_child(make: Make) -> None:
 
 def test_all_zero_ids_are_drawn_again(exporter: MemoryExporter) -> None:
     draws = [0, 1, 7 << 64 | 1, (5 << 128) | (7 << 64) | 9]
-    queue = ExportQueue(exporter, SpanBuilder(Resource({}), "1", lambda: 0).build, 1, 1, 30.0)
+    queue = ExportQueue(SpanSender(exporter, SpanBuilder(Resource({}), "1", lambda: 0).build), 1, 1, 30.0)
     recorder = TraceRecorder(W3CPropagation(), Sampling(NEVER, True), queue, lambda bits: draws.pop(0))
     trace = recorder.begin(ROOT_REQUEST)
     assert (trace.trace_id[-1], trace.server_span_id[-1], trace.client_span_id[-1]) == (5, 7, 9)
@@ -178,7 +179,6 @@ def test_failures_are_told_once_an_outage(
     assert "RuntimeError: no way" in said[0]
     assert "4 spans were lost" in said[1]
     assert "gave no reason" in said[2]
-    # The spans of a batch are counted once they are built, also when the exporter raised.
     assert recorder.counters()["spans_failed"] == 6
     assert recorder.counters()["spans_exported"] == 4
 
