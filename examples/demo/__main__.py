@@ -140,7 +140,7 @@ class Demo:
             raise DemoError(f"the traced call failed: {error}") from None
         display.say(f"\nOne checkout, answered by {by.instance} ({by.version}), as spans:")
         if self._collector:
-            ui = f"http://{urlsplit(self._collector).hostname}:16686/trace/{trace_id.hex()}"
+            ui = jaeger_page(self._collector, trace_id)
             display.say(f"they went to {self._collector}; a Jaeger there shows them at {ui}\n")
             return
         spans = await self._sink.wait(SPANS_SECONDS)
@@ -151,6 +151,11 @@ class Demo:
 
     def _say(self, text: str) -> None:
         self._console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def jaeger_page(collector: str, trace_id: bytes) -> str:
+    """Where Jaeger shows a trace, if it is what takes the spans."""
+    return f"http://{urlsplit(collector).hostname}:16686/trace/{trace_id.hex()}"
 
 
 def _meshway() -> str:

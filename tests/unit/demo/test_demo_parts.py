@@ -8,6 +8,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 from rich.console import Console
 
+from examples.demo.__main__ import jaeger_page
 from examples.demo.display import Display
 from examples.demo.guard import remaining
 from examples.demo.mesh import Mesh
@@ -110,6 +111,11 @@ def test_display_shows_each_instance_on_a_terminal_and_elsewhere():
     assert "1 calls in 2 s, 0 failed" in rows
     assert rows.index("catalog-1") < rows.index("catalog-2")
     assert "killed" in rows
+
+
+def test_jaeger_page_is_on_the_collectors_host():
+    page = jaeger_page("http://collector.example:4317", TRACE)
+    assert page == f"http://collector.example:16686/trace/{TRACE.hex()}"
 
 
 def test_guard_ends_what_has_not_ended():
