@@ -51,12 +51,11 @@ async def learn(address: str, skip: Collection[str], timeout: float = LEARN_TIME
     """All that the instance at this address reflects, except the services in ``skip``. Raises LearnError."""
     try:
         async with asyncio.timeout(timeout), aio.insecure_channel(address, options=_OPTIONS) as channel:
-            for version in (V1, V1ALPHA):
-                try:
-                    return await _Conversation(channel, version).learn(skip)
-                except aio.AioRpcError as error:
-                    if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
-                        raise LearnError(f"could not be asked at {address} ({error.details()})") from error
+            version = await _version_of(channel)
+            if version:
+                return await _Conversation(channel, version).learn(skip)
+    except aio.AioRpcError as error:
+        raise LearnError(f"could not be asked at {address} ({error.details()})") from error
     except TimeoutError:
         raise LearnError(f"did not answer reflection at {address} within {timeout:g} s") from None
     except DecodeError as error:
@@ -70,6 +69,30 @@ def parse_set(content: bytes) -> list[FileProto]:
         return list(descriptor_pb2.FileDescriptorSet.FromString(content).file)
     except DecodeError as error:
         raise LearnError(f"registered a descriptor set that is broken ({error})") from error
+
+
+async def _version_of(channel: aio.Channel) -> str:
+    """The newest version that the server has, empty for none.
+
+    Asked with a request that is complete at once. On a stream that is open for more, the refusal can cross the first
+    question, and grpcio then reports INTERNAL in its place.
+    """
+    for version in (V1, V1ALPHA):
+        call: aio.UnaryStreamCall[Any, Any] = channel.unary_stream(
+            f"/{version}/ServerReflectionInfo",
+            request_serializer=Request.SerializeToString,
+            response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+        )(Request(list_services="*"))
+        try:
+            await call.read()
+        except aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+                raise
+        else:
+            return version
+        finally:
+            call.cancel()
+    return ""
 
 
 class _Conversation:
