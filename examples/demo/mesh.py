@@ -77,10 +77,13 @@ class Mesh:
         return Child(self._guard, name, (*self._serving(service, name, version, 0), *lease))
 
     def _registered(self, service: str, name: str, version: str) -> Child:
-        """An instance that knows nothing of leases: ``meshway register`` runs it and holds the lease for it."""
+        """An instance that knows nothing of leases: ``meshway register`` runs it and holds the lease for it.
+
+        It asks the instance by reflection which gRPC services to declare.
+        """
         port = free_port()
         lease = ("--registry", self.registry, "--ttl", str(TTL_SECONDS), "--service", service)
-        record = ("--address", f"127.0.0.1:{port}", "--grpc-service", "shop.Cart", "--label", f"version={version}")
+        record = ("--address", f"127.0.0.1:{port}", "--instance-id", name, "--label", f"version={version}")
         command = self._serving(service, name, version, port)
         return Child(self._guard, name, (*MESHWAY, "register", *lease, *record, "--", *command))
 

@@ -1,4 +1,4 @@
-"""``make run`` as a person sees it: it ends by itself or with Ctrl-C, says why it failed, and leaves no process behind."""
+"""``make run`` as a person sees it: it ends by itself or with Ctrl-C, and leaves no process behind."""
 
 import asyncio
 import os
