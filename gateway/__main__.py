@@ -71,6 +71,7 @@ def gateway_command(
 
     Calls to /pkg.Service/Method go to the service whose instances declared pkg.Service, unless a route says otherwise.
     """
+    from gateway.admin.http import AdminError
     from gateway.app import GatewayOptions, run_gateway
     from gateway.net.address import split_address
     from gateway.net.listener import ListenError
@@ -93,7 +94,7 @@ def gateway_command(
         for address in filter(None, (options.listen, *options.registry, options.admin)):
             split_address(address)
         code = _run(run_gateway(options, loaded, lambda line: print(line, flush=True)))
-    except (ConfigError, ListenError, TelemetryError, ValueError, OSError) as error:
+    except (ConfigError, ListenError, AdminError, TelemetryError, ValueError, OSError) as error:
         _refuse(str(error))
     raise typer.Exit(code)
 

@@ -11,14 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.admin.http import AdminServer
+from gateway.admin.http import AdminServer, Pages
+from gateway.admin.pages import endpoints_page, healthz_page, readyz_page
 from gateway.admin.services import OwnServices
 from gateway.config import Config, load_config, policy_specs, route_table, target_specs
 from gateway.control.file import ConfigWatch, Reload
 from gateway.control.publisher import OWN_TARGET, Publisher
 from gateway.control.registry import RegistrySource
 from gateway.control.view import MeshView
-from gateway.model import STATE_NAMES, Endpoint
+from gateway.model import Endpoint
 from gateway.net.dialer import SocketDialer
 from gateway.net.listener import Listener
 from gateway.net.loop import LoopOutput, LoopTimers
@@ -83,7 +84,7 @@ class Gateway:
         self._publisher: Publisher
 
     async def start(self) -> None:
-        """Build every part and listen. Raises ListenError, TelemetryError or ValueError with a sentence for people."""
+        """Build every part and listen. Raises ListenError, AdminError or TelemetryError: a sentence for people."""
         loop = asyncio.get_running_loop()
         rng = random.Random()
         timers = TimerQueue()
@@ -122,7 +123,12 @@ class Gateway:
 
     async def _start_admin(self) -> None:
         if self.options.admin is not None:
-            pages = {"/counters": self.counters, "/endpoints": self.endpoints}
+            pages: Pages = {
+                "/counters": self.counters,
+                "/endpoints": lambda: endpoints_page(self._publisher.current),
+                "/healthz": healthz_page,
+                "/readyz": lambda: readyz_page(self._publisher.current, self._proxy.draining),
+            }
             self._admin = AdminServer(self.options.admin, pages)
             self.admin_address = await self._admin.start()
 
@@ -171,23 +177,6 @@ class Gateway:
         if isinstance(self._recorder, TraceRecorder):
             counters.update(self._recorder.counters())
         return counters
-
-    def endpoints(self) -> list[dict[str, object]]:
-        """Every endpoint that calls may go to, with its live counters."""
-        rows: dict[int, dict[str, object]] = {}
-        for target in self._publisher.current.targets.values():
-            for endpoint in target.endpoints:
-                rows[id(endpoint)] = {
-                    "service": endpoint.service,
-                    "instance": endpoint.instance_id,
-                    "address": endpoint.address,
-                    "state": STATE_NAMES[endpoint.state],
-                    "active": int(endpoint.active),
-                    "started": int(endpoint.started),
-                    "failed": int(endpoint.failed),
-                    "last_error": endpoint.last_error,
-                }
-        return list(rows.values())
 
     # --- the end ---
 

@@ -98,7 +98,9 @@ class MeshReflection:
                 return
         for entry in self._entries:
             if entry.pool is None and _serves(entry, symbol):
-                _not_found(response, f"Service {entry.service!r} {entry.reason}: {_HOW_TO_GIVE_ONE}.")
+                # Not NOT_FOUND: tools replace its text with "symbol not found", and the reason would be lost.
+                sentence = f"Service {entry.service!r} {entry.reason}: {_HOW_TO_GIVE_ONE}."
+                _fail(response, grpc.StatusCode.FAILED_PRECONDITION, sentence)
                 return
         _not_found(response, f"No service of the mesh defines {symbol!r}.")
 

@@ -243,7 +243,7 @@ async def test_reflection_is_merged_over_old_and_new_servers(mesh: Mesh, channel
         assert files["common.proto"].message_type[0].field[0].name == field
     assert set(await stream.file("grpc.health.v1.Health")) == {"grpc_health/v1/health.proto"}
     error = (await stream.ask(file_containing_symbol="shop.Mute")).error_response
-    assert error.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+    assert error.error_code == grpc.StatusCode.FAILED_PRECONDITION.value[0]
     assert "'mute' has neither reflection nor a descriptor set" in error.error_message
 
     # This stream stays with what it saw; the next one sees the mesh as it is then.
