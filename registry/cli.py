@@ -48,17 +48,28 @@ def registry_command(
     min_ttl: Annotated[
         float, typer.Option(min=0.1, help="The shortest lease in seconds; shorter wishes get this.", metavar="S")
     ] = 3.0,
+    allow_local_addresses: Annotated[
+        bool,
+        typer.Option("--allow-local-addresses", help="Let other machines register loopback and link-local addresses."),
+    ] = False,
 ) -> None:
     """Run the registry: it grants leases to instances, and tells gateways of every change.
 
     It ends with SIGTERM or Ctrl-C.
     """
-    from registry.server import ListenError, RegistryOptions, serve_registry
+    from registry.errors import ListenError
+    from registry.server import RegistryOptions, serve_registry
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    options = RegistryOptions(listen=listen, min_ttl_ms=round(min_ttl * 1000))
+
+    def ready(address: str) -> None:
+        print(f"registry listening on {address}", flush=True)
+
     try:
-        code = serve_registry(options, ready=lambda address: print(f"registry listening on {address}", flush=True))
+        options = RegistryOptions(
+            listen=listen, min_ttl_ms=round(min_ttl * 1000), allow_local_addresses=allow_local_addresses
+        )
+        code = asyncio.run(serve_registry(options, ready))
     except (ListenError, ValueError) as error:
         _fail("registry", str(error), 2)
     raise typer.Exit(code)

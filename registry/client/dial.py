@@ -18,6 +18,8 @@ _OPTIONS: Final[list[tuple[str, Any]]] = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     # The time that one connection attempt may take; the default of 20 s would hide the next address for too long.
     ("grpc.min_reconnect_backoff_ms", 3000),
+    # A channel that is kept (for single questions) finds a restarted registry within a second.
+    ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     # The registry is a neighbour: a proxy meant for the web must not get between.
     ("grpc.enable_http_proxy", 0),

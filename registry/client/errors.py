@@ -74,7 +74,9 @@ def from_rpc(error: grpc.aio.AioRpcError, action: str, address: str) -> Registry
     text = (error.details() or "").strip()
     reason, retry_after = _details(error)
     if code in _NO_ANSWER and not reason:
-        message = f"cannot {action}: the registry at {address} is not reachable ({text or code.name})"
+        # gRPC's text leads there through all it tried; the cause is at its end.
+        cause = text.rpartition("remote host: ")[2] or code.name
+        message = f"cannot {action}: the registry at {address} is not reachable ({cause})"
     else:
         tag = f"{code.name}/{reason}" if reason else code.name
         message = f"cannot {action}: the registry at {address} says {tag}: {text or 'no explanation'}"

@@ -55,7 +55,7 @@ class RegistryClient:
     def __init__(self, registry: str | Sequence[str] = DEFAULT_REGISTRY, timeout: float = CALL_TIMEOUT) -> None:
         self._addresses = Addresses(registry)
         self._timeout = timeout
-        self._channel: grpc.aio.Channel | None = None
+        self._channels: dict[str, grpc.aio.Channel] = {}  # one an address: questions at the same time share them
 
     async def __aenter__(self) -> Self:
         return self
@@ -66,9 +66,9 @@ class RegistryClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connection; the next question opens another."""
-        channel, self._channel = self._channel, None
-        if channel is not None:
+        """Close the connections; the next question opens others."""
+        channels, self._channels = self._channels, {}
+        for channel in channels.values():
             await channel.close()
 
     async def resolve(self, service: str, namespace: str = "", min_revision: int | None = None) -> Resolution:
@@ -134,14 +134,14 @@ class RegistryClient:
         failure = RegistryError(f"cannot {action}: no registry answered")
         for _attempt in self._addresses.all:
             address = self._addresses.current
-            if self._channel is None:
-                self._channel = open_channel(address)
+            if address not in self._channels:
+                self._channels[address] = open_channel(address)
             try:
-                return await question(make_stub(self._channel))
+                return await question(make_stub(self._channels[address]))
             except grpc.aio.AioRpcError as error:
                 failure = from_rpc(error, action, address)
                 if not failure.passing:
                     raise failure from None
-            self._addresses.advance()
-            await self.aclose()
+            if address == self._addresses.current:  # another question may have gone on already
+                self._addresses.advance()
         raise failure
