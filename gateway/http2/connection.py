@@ -78,6 +78,9 @@ MAX_BLOCK: Final = 4 * MAX_HEADER_LIST
 # Opaque data of the PING between the two GOAWAYs of a graceful shutdown (RFC 9113 section 6.8).
 SHUTDOWN_PING: Final = b"shutdown"
 
+# How the methods of HTTP/1.1 begin (RFC 9110 section 9, RFC 5789): enough bytes to tell that protocol from others.
+HTTP1_METHODS: Final = (b"GET ", b"POST", b"PUT ", b"HEAD", b"OPTI", b"DELE", b"PATC", b"CONN", b"TRAC")
+METHOD_PREFIX: Final = 4
 NOT_HTTP2: Final = b"This port speaks gRPC over HTTP/2 with prior knowledge, and nothing else.\n"
 
 
@@ -114,6 +117,8 @@ class Connection(Outbound):
         """Our SETTINGS, and the connection's whole window."""
         self._emit(announcement(self.is_server))
         self._emit(window_update_frame(0, CONNECTION_WINDOW - DEFAULT_WINDOW))
+        if self.goaway_sent:
+            self._say_shutdown()
 
     # --- streams that we open, and the end of the connection ---
 
@@ -138,8 +143,12 @@ class Connection(Outbound):
         """First step of a graceful end: no stream is refused that the client opened before it can know."""
         if not self.goaway_sent and not self.closed:
             self.goaway_sent = True
-            self._emit(goaway_frame(LARGEST_STREAM_ID if self.is_server else 0, H2_NO_ERROR, b"shutting down"))
-            self._emit(frame(PING, 0, 0, SHUTDOWN_PING))
+            if not self._preface_pending:  # else SETTINGS must come first
+                self._say_shutdown()
+
+    def _say_shutdown(self) -> None:
+        self._emit(goaway_frame(LARGEST_STREAM_ID if self.is_server else 0, H2_NO_ERROR, b"shutting down"))
+        self._emit(frame(PING, 0, 0, SHUTDOWN_PING))
 
     def fail(self, code: int, reason: str, now: float) -> None:
         """End the connection because its peer broke a rule."""
@@ -201,7 +210,7 @@ class Connection(Outbound):
     def _take_preface(self, data: bytes, now: float) -> bool:
         """Whether the client's preface is complete; what is not HTTP/2 gets one sentence and is closed."""
         size = min(len(data), len(PREFACE))
-        if data[:size] != PREFACE[:size]:
+        if data[:size] != PREFACE[:size] and size >= METHOD_PREFIX:
             self._refuse_preface(data, now)
             return False
         if size < len(PREFACE):
@@ -213,8 +222,7 @@ class Connection(Outbound):
         return True
 
     def _refuse_preface(self, data: bytes, now: float) -> None:
-        first_line = data.split(b"\r\n", 1)[0]
-        if b" HTTP/1" in first_line or first_line[:4] in (b"GET ", b"POST", b"PUT ", b"HEAD", b"OPTI", b"DELE"):
+        if data[:METHOD_PREFIX] in HTTP1_METHODS:
             head = f"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: {len(NOT_HTTP2)}\r\n"
             self._emit(head.encode() + b"Connection: close\r\n\r\n" + NOT_HTTP2)
         else:
@@ -309,7 +317,7 @@ class Connection(Outbound):
         """DATA or HEADERS after the peer's side was closed (section 5.1, "closed" and "half-closed (remote)")."""
         if stream is not None:
             self._violate(stream, H2_STREAM_CLOSED, "a frame after END_STREAM", now)
-        elif int(stream_id) not in self._resets:
+        elif not self._may_have_reset(stream_id):
             self.fail(H2_STREAM_CLOSED, "a frame on a closed stream", now)
         # Else it was on its way when we reset the stream.
 
@@ -374,7 +382,7 @@ class Connection(Outbound):
                 self._on_response(stream, fields, now)
         elif self.is_server and stream_id > self._last_peer_id:
             self._on_request(stream_id, fields, now)
-        elif not (not self.is_server and int(stream_id) in self._resets):
+        else:
             self._on_closed_stream(stream_id, None, now)
 
     def _on_request(self, stream_id: i64, fields: list[Field], now: float) -> None:
@@ -527,7 +535,7 @@ class Connection(Outbound):
             self.fail(H2_FRAME_SIZE_ERROR, "PING of a wrong size", now)
         elif not flags & ACK:
             self._emit(frame(PING, ACK, 0, payload))
-        elif payload == SHUTDOWN_PING and self.goaway_sent and self.is_server:
+        elif payload == SHUTDOWN_PING and self.goaway_sent and self.is_server and not self.shutdown_acked:
             # Every stream opened before the client saw the first GOAWAY is here: now say which was the last.
             self.shutdown_acked = True
             self._emit(goaway_frame(self._last_peer_id, H2_NO_ERROR, b"shutting down"))

@@ -56,6 +56,7 @@ class Outbound:
         self._out_bytes: i64 = 0
         self._backlog: dict[int, Stream] = {}  # streams with queued bytes and an open window of their own
         self._resets: dict[int, bool] = {}  # ids of streams that we reset lately, oldest first
+        self._forgotten: i64 = 0  # the highest id that has left that memory
 
     # --- what the transport asks ---
 
@@ -150,7 +151,13 @@ class Outbound:
     def _remember_reset(self, stream_id: i64) -> None:
         self._resets[int(stream_id)] = True
         if len(self._resets) > REMEMBERED_RESETS:
-            del self._resets[next(iter(self._resets))]
+            oldest = next(iter(self._resets))
+            del self._resets[oldest]
+            self._forgotten = max(self._forgotten, oldest)
+
+    def _may_have_reset(self, stream_id: i64) -> bool:
+        """Whether we reset this stream that is gone; for one of the older ids the benefit of the doubt is given."""
+        return stream_id <= self._forgotten or int(stream_id) in self._resets
 
     def credit(self, stream: Stream, count: i64) -> None:
         """``count`` received bytes moved on: let the peer send as many again, in half windows."""
@@ -195,8 +202,10 @@ class Outbound:
         trailers = stream.queued_trailers
         ended = drained and (stream.queued_end or trailers is not None)
         self._emit_data(stream, data, ended and trailers is None)
-        if drained:
-            self._backlog.pop(int(stream.id), None)
+        self._backlog.pop(int(stream.id), None)
+        if not drained:
+            self._backlog[int(stream.id)] = stream  # behind the others: its turn comes again after theirs
+        else:
             stream.queued_end = False
             if trailers is not None:
                 stream.queued_trailers = None
