@@ -1,17 +1,18 @@
 """Both ends of a connection in memory: the gateway's Connection with a log of its events, and the h2 package's."""
 
+import itertools
 from typing import Any
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.settings import Settings
-from helpers.frames import PREFACE, Frame, Pairs, parse
 
 from gateway.http2.connection import Connection
 from gateway.http2.handler import ConnectionHandler, OutputQueue, StreamHandler, Wire
 from gateway.http2.heads import RequestHead, ResponseHead
 from gateway.http2.stream import Stream
 from gateway.model import Field
+from helpers.frames import PREFACE, Frame, Pairs, parse
 
 Event = tuple[Any, ...]
 
@@ -206,7 +207,7 @@ def pieces(data: bytes, how: str) -> list[bytes]:
             end += 9 + int.from_bytes(data[end : end + 3], "big")
             cuts.add(min(end + 5, len(data)))
         edges = sorted(cuts)
-        return [data[start:stop] for start, stop in zip(edges, edges[1:], strict=False)]
+        return [data[start:stop] for start, stop in itertools.pairwise(edges)]
     return [data] if data else []
 
 

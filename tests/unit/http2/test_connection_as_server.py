@@ -1,4 +1,4 @@
-"""The Connection as a server, judged by h2 as its client: fed whole, byte by byte, and with the start of what follows."""
+"""The Connection as a server, with h2 as its client: fed whole, byte by byte, and with the start of what follows."""
 
 import h2.events
 import pytest
@@ -140,7 +140,7 @@ def test_long_header_blocks_both_ways(how):
 
 def test_a_block_in_many_continuations(how):
     """HEADERS with padding and priority, and the fields one a frame."""
-    ours, peer = connected(how)
+    ours, _peer = connected(how)
     blocks = [frames.block([field]) for field in REQUEST]
     first = b"\x04" + b"\x80\x00\x00\x01\x10" + blocks[0] + b"pad!"
     request = frames.headers(1, first, whole=False, flags=frames.PADDED | frames.PRIORITY_FLAG)
@@ -166,7 +166,7 @@ def test_padding_is_dropped_and_credited(how):
 
 
 def test_all_padding_and_no_padding_at_all():
-    ours, peer = connected()
+    ours, _peer = connected()
     ours.receive(frames.headers(1, REQUEST) + frames.data(1, b"", padding=9) + frames.data(1, b"a", padding=0))
     assert ours.log.of(1)[1:] == [("data", b"", False), ("data", b"a", False)]
 
@@ -347,7 +347,7 @@ def test_ping_is_answered_with_its_payload(how):
 
 
 def test_what_is_unknown_or_deprecated_is_ignored(how):
-    ours, peer = connected(how)
+    ours, _peer = connected(how)
     sent = (
         frames.frame(0xFA, 0xFF, 0, b"grease")
         + frames.frame(0x0B, 0, 77, b"")
@@ -402,7 +402,7 @@ def test_reset_by_us_and_frames_that_were_on_their_way(how):
 
 def test_late_frames_of_more_resets_than_are_remembered():
     """A thousand streams that we reset together may all have DATA on its way: nobody broke a rule."""
-    ours, peer = connected()
+    ours, _peer = connected()
     ids = range(1, 2 * MAX_STREAMS, 2)
     for stream_id in ids:
         ours.receive(frames.headers(stream_id, REQUEST))
@@ -414,7 +414,7 @@ def test_late_frames_of_more_resets_than_are_remembered():
 
 
 def test_the_limit_of_streams(how):
-    ours, peer = connected(how)
+    ours, _peer = connected(how)
     for stream_id in range(1, 2 * MAX_STREAMS, 2):
         ours.receive(frames.headers(stream_id, REQUEST))
     ours.take()
@@ -427,7 +427,7 @@ def test_the_limit_of_streams(how):
 
 
 def test_graceful_shutdown_refuses_no_stream_that_was_on_its_way(how):
-    ours, peer = connected(how)
+    ours, _peer = connected(how)
     ours.receive(frames.headers(1, REQUEST))
     ours.connection.announce_shutdown()
     ours.connection.announce_shutdown()  # once is enough
@@ -469,7 +469,7 @@ def test_a_shutdown_before_the_preface_begins_with_settings_all_the_same(how):
 
 
 def test_a_goaway_from_the_client_stops_nothing(how):
-    ours, peer = connected(how)
+    ours, _peer = connected(how)
     ours.receive(frames.headers(1, REQUEST) + frames.goaway(0, frames.NO_ERROR, b"bye \xff") + frames.ping())
     assert ("goaway", 0, "bye \ufffd") in ours.events
     assert [frame.kind for frame in ours.frames()] == [frames.PING]
@@ -478,7 +478,7 @@ def test_a_goaway_from_the_client_stops_nothing(how):
 
 
 def test_the_end_of_the_connection_reaches_every_stream_once():
-    ours, peer = connected()
+    ours, _peer = connected()
     ours.receive(frames.headers(1, REQUEST) + frames.headers(3, REQUEST, end=True))
     ours.connection.lost("cable cut", 0.0)
     ours.connection.lost("again", 0.0)
@@ -493,7 +493,7 @@ def test_the_end_of_the_connection_reaches_every_stream_once():
 
 
 def test_close_says_goaway_and_ends_the_streams():
-    ours, peer = connected()
+    ours, _peer = connected()
     ours.receive(frames.headers(1, REQUEST))
     ours.connection.close("done here", 0.0)
     (goaway,) = ours.frames()
