@@ -20,7 +20,7 @@ from examples.demo.mesh import Mesh
 from examples.demo.processes import StartError
 from examples.demo.spans import SpanSink, tree
 from examples.demo.tally import KINDS, Tally
-from examples.demo.traffic import Traffic, WrongAnswerError, first_answer
+from examples.demo.traffic import Traffic, WrongAnswerError, answers_of_all
 
 VICTIM = "catalog-2"
 # When the victim dies: after this part of the whole time, or this many seconds when there is no end.
@@ -28,7 +28,7 @@ KILL_AFTER_PART = 0.4
 KILL_AFTER_SECONDS = 8.0
 MIN_SECONDS = 3.0
 TICK_SECONDS = 0.25
-# How long the mesh may take until both services answer, and the spans until they are here.
+# How long the mesh may take until every instance answers, and the spans until they are here.
 READY_SECONDS = 20.0
 SPANS_SECONDS = 10.0
 PLAIN_WIDTH = 140
@@ -97,10 +97,9 @@ class Demo:
 
     async def _until_ready(self) -> None:
         try:
-            await first_answer(self._mesh.gateway, READY_SECONDS)
-        except aio.AioRpcError as error:
-            reason = self._mesh.failure() or f"{error.code().name}: {error.details()}"
-            raise DemoError(f"no answer through the gateway after {READY_SECONDS:.0f} s: {reason}") from None
+            await answers_of_all(self._mesh.gateway, self._mesh.instances, READY_SECONDS)
+        except TimeoutError as error:
+            raise DemoError(self._mesh.failure() or str(error)) from None
 
     async def _play(self, traffic: Traffic, display: Display) -> None:
         seconds = self._seconds
@@ -135,7 +134,7 @@ class Demo:
         trace_id = secrets.token_bytes(16)
         self._sink.want(trace_id)
         try:
-            by = await traffic.shopper.checkout(f"00-{trace_id.hex()}-{secrets.token_hex(8)}-01")
+            by = await traffic.shopper.checkout(("traceparent", f"00-{trace_id.hex()}-{secrets.token_hex(8)}-01"))
         except (aio.AioRpcError, WrongAnswerError) as error:
             raise DemoError(f"the traced call failed: {error}") from None
         display.say(f"\nOne checkout, answered by {by.instance} ({by.version}), as spans:")

@@ -11,8 +11,8 @@ PREFERRED_REGISTRY_PORT = 7500
 PREFERRED_GATEWAY_PORT = 8080
 CONFIG = Path(__file__).with_name("gateway.yaml")
 
-# How long the lease of an instance that died lives on, in seconds: short, so that the demo can show its end.
-TTL_SECONDS = 3
+# How long the lease of an instance that died lives on, in seconds: short, so that its end can be seen by hand.
+TTL_SECONDS = 5
 
 MESHWAY = (sys.executable, "-m", "gateway")
 

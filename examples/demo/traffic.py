@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
@@ -36,12 +36,15 @@ PAUSE_SECONDS = 0.02
 DEADLINE_SECONDS = 10.0
 # A call that began this long after the kill may still have met the dead instance; later ones must not.
 KILL_WINDOW_SECONDS = 1.0
+# What grpc.aio makes of a write to a stream whose end it has not read yet, whatever the status in that end.
+BROKEN_WRITE = "Internal error from Core"
 # How often a call cut off by the kill is done again.
 REPEATS = 3
 
 ITEMS = (Item(sku="paper", quantity=2), Item(sku="pencil", quantity=10), Item(sku="lamp", quantity=1))
 ITEMS_CENTS = 2 * 650 + 10 * 90 + 3900
 PRODUCT_COUNT = 4
+TESTER = ("x-tester", "yes")
 
 
 class WrongAnswerError(Exception):
@@ -68,14 +71,17 @@ class Shopper:
         _expect("the price of a lamp", answer.product.price_cents, 3900)
         return answer.served_by
 
-    async def checkout(self, traceparent: str = "") -> ServedBy:
-        """Unary, with further calls behind it; ``traceparent`` makes it part of a trace."""
-        metadata = (("traceparent", traceparent),) if traceparent else ()
+    async def checkout(self, *metadata: tuple[str, str]) -> ServedBy:
+        """Unary, with further calls behind it."""
         answer: CheckoutResponse = await self._cart.Checkout(
             CheckoutRequest(items=ITEMS), timeout=DEADLINE_SECONDS, metadata=metadata
         )
         _expect("the total", answer.total.price_cents, ITEMS_CENTS)
         return answer.served_by
+
+    async def test_checkout(self) -> ServedBy:
+        """The same as a tester, whom the config of the demo sends to the new version."""
+        return await self.checkout(TESTER)
 
     async def add_items(self) -> ServedBy:
         """Client stream."""
@@ -188,7 +194,7 @@ class Traffic:
                 self._tally.fail(f"{kind} call: {error}")
                 return
             except aio.AioRpcError as error:
-                if error.code() == grpc.StatusCode.UNAVAILABLE and repeat < REPEATS and self._cut_off(began):
+                if repeat < REPEATS and self._cut_off(error, began):
                     self._tally.repeated += 1
                     continue
                 self._tally.fail(f"{kind} call: {error.code().name}: {error.details()}")
@@ -196,9 +202,10 @@ class Traffic:
             self._count(kind, by)
             return
 
-    def _cut_off(self, began: float) -> bool:
-        """Whether a call that began then, and failed now, can have been on the killed instance."""
-        return self._killed_at is not None and began <= self._killed_at + KILL_WINDOW_SECONDS
+    def _cut_off(self, error: aio.AioRpcError, began: float) -> bool:
+        """Whether a call that began then can have failed because it was on the killed instance."""
+        broken = error.code() == grpc.StatusCode.UNAVAILABLE or error.details() == BROKEN_WRITE
+        return broken and self._killed_at is not None and began <= self._killed_at + KILL_WINDOW_SECONDS
 
     def _count(self, kind: str, by: ServedBy | None) -> None:
         if by is None:
@@ -207,15 +214,20 @@ class Traffic:
             self._tally.answered(kind, by.instance, by.version)
 
 
-async def first_answer(address: str, seconds: float) -> None:
-    """Wait until both services answer through the gateway; raises the last error when the time is up."""
+async def answers_of_all(address: str, instances: Collection[str], seconds: float) -> None:
+    """Call through the gateway until every instance has answered once; raises TimeoutError with those that have not."""
+    missing = set(instances)
+    reason = ""
     async with aio.insecure_channel(address) as channel:
         shopper = Shopper(channel)
-        clock = asyncio.get_running_loop().time
-        end = clock() + seconds
-        while True:
-            with contextlib.suppress(aio.AioRpcError) if clock() < end else contextlib.nullcontext():
-                await shopper.get_product()
-                await shopper.checkout()
+        end = asyncio.get_running_loop().time() + seconds
+        for call in itertools.cycle((shopper.get_product, shopper.checkout, shopper.test_checkout)):
+            try:
+                missing.discard((await call()).instance)
+            except aio.AioRpcError as error:
+                reason = f"; the last failure was {error.code().name}: {error.details()}"
+                await asyncio.sleep(0.1)
+            if not missing:
                 return
-            await asyncio.sleep(0.1)
+            if asyncio.get_running_loop().time() > end:
+                raise TimeoutError(f"no answer from {', '.join(sorted(missing))} within {seconds:.0f} s{reason}")
