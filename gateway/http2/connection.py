@@ -262,7 +262,10 @@ class Connection(Outbound):
     def _on_data(self, flags: int, stream_id: i64, payload: bytes, now: float) -> None:
         length: i64 = len(payload)
         if flags & PADDED:
-            if length == 0 or payload[0] >= length:
+            if length == 0:
+                self.fail(H2_FRAME_SIZE_ERROR, "DATA without its padding length", now)
+                return
+            if payload[0] >= length:
                 self.fail(H2_PROTOCOL_ERROR, "DATA is shorter than its padding", now)
                 return
             payload = payload[1 : length - payload[0]]
@@ -327,16 +330,17 @@ class Connection(Outbound):
         start: i64 = 0
         end: i64 = len(payload)
         if flags & PADDED:
-            if end == 0:
-                self.fail(H2_FRAME_SIZE_ERROR, "HEADERS without its padding length", now)
-                return
-            end -= payload[0]
             start = 1
         if flags & PRIORITY_FLAG:
             start += 5  # deprecated, read and dropped (section 5.3.2)
         if start > end:
-            self.fail(H2_PROTOCOL_ERROR, "HEADERS is shorter than its padding", now)
+            self.fail(H2_FRAME_SIZE_ERROR, "HEADERS without its padding length or priority", now)
             return
+        if flags & PADDED:
+            end -= payload[0]
+            if start > end:
+                self.fail(H2_PROTOCOL_ERROR, "HEADERS is shorter than its padding", now)
+                return
         if stream_id & 1 == 0 or (not self.is_server and self._is_idle(stream_id)):
             self.fail(H2_PROTOCOL_ERROR, "HEADERS on a stream that the peer cannot open", now)
             return
@@ -504,7 +508,7 @@ class Connection(Outbound):
         elif len(payload) % 6 != 0 or (flags & ACK and payload):
             self.fail(H2_FRAME_SIZE_ERROR, "SETTINGS of a wrong size", now)
         elif not flags & ACK:
-            error = apply_settings(self.peer, payload)
+            error = apply_settings(self.peer, payload, not self.is_server)
             if error is not None:
                 self.fail(error.code, error.reason, now)
                 return
@@ -571,8 +575,8 @@ class Connection(Outbound):
             stream = self.streams.get(int(stream_id))
             if stream is not None:
                 self._violate(stream, H2_FRAME_SIZE_ERROR, "PRIORITY of a wrong size", now)
-            else:
-                self._emit(rst_stream_frame(stream_id, H2_FRAME_SIZE_ERROR))
+            else:  # where no stream is, none can be reset
+                self.fail(H2_FRAME_SIZE_ERROR, "PRIORITY of a wrong size", now)
 
 
 NO_HANDLER: Final = StreamHandler()

@@ -110,6 +110,8 @@ def check_target(head: RequestHead, host: Field | None, seen_authority: bool) ->
             head.authority = host.value
         elif host.value != head.authority:
             return "host and :authority differ"
+    if not head.authority:
+        return "neither :authority nor host names an authority"  # http needs one (RFC 9110 section 4.2.1)
     if b"@" in head.authority:
         return ":authority holds user information"
     return ""

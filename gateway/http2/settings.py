@@ -52,7 +52,7 @@ class SettingsError:
         self.reason = reason
 
 
-def apply_settings(peer: PeerSettings, payload: bytes) -> SettingsError | None:
+def apply_settings(peer: PeerSettings, payload: bytes, from_server: bool) -> SettingsError | None:
     """Take a SETTINGS payload, whose length is a multiple of six; unknown settings are ignored (section 6.5.2)."""
     if len(payload) > MAX_SETTINGS * 6:
         return SettingsError(0xB, "too many settings in one frame")
@@ -71,6 +71,6 @@ def apply_settings(peer: PeerSettings, payload: bytes) -> SettingsError | None:
             peer.max_streams = value
         elif key == frames.HEADER_TABLE_SIZE:
             peer.header_table = value
-        elif key == frames.ENABLE_PUSH and value > 1:
-            return SettingsError(0x1, "ENABLE_PUSH is neither 0 nor 1")
+        elif key == frames.ENABLE_PUSH and (value > 1 or (value == 1 and from_server)):
+            return SettingsError(0x1, "ENABLE_PUSH is neither 0 nor 1, or 1 from a server")
     return None
