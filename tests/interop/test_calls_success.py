@@ -75,7 +75,9 @@ async def test_compressed_messages_pass_untouched(caller: Caller, kind: str) -> 
     message = b"compressible " * 50_000
     conversation = caller.start(
         kind,
-        [["gzip"], ["headers"], ["echo"]] if kind == "StreamStream" else [["gzip"], ["drain"], ["send", 1, 500_000]],
+        [["gzip"], ["headers"], ["echo"]]
+        if kind == "StreamStream"
+        else [["gzip"], ["headers"], ["drain"], ["send", 1, 500_000]],
         request=message,
         compression=grpc.Compression.Gzip,
     )

@@ -1,0 +1,148 @@
+"""A client of the tests that speaks HTTP/2 itself, with ``h2``: sees every frame, and sends what no library would."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from types import TracebackType
+from typing import Self
+
+import h2.config
+import h2.connection
+import h2.errors
+import h2.events
+from mesh import PATIENCE
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+EMPTY_SETTINGS = b"\0\0\0\4\0\0\0\0\0"
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"", length: int | None = None) -> bytes:
+    """A frame; ``length`` may lie."""
+    size = len(payload) if length is None else length
+    return struct.pack(">I", size)[1:] + bytes((kind, flags)) + struct.pack(">I", stream) + payload
+
+
+def message(data: bytes, compressed: bool = False) -> bytes:
+    """A gRPC message as it is on the wire."""
+    return struct.pack(">?I", compressed, len(data)) + data
+
+
+class RawClient:
+    """A connection with ``h2`` as its state machine; ``events`` keeps all that came, by stream (0: the connection)."""
+
+    def __init__(self, address: str) -> None:
+        self._host, _, port = address.rpartition(":")
+        self._port = int(port)
+        config = h2.config.H2Configuration(validate_outbound_headers=False, normalize_outbound_headers=False)
+        self.h2 = h2.connection.H2Connection(config)
+        self.h2.local_settings.enable_push = 0
+        self.events: dict[int, list[h2.events.Event]] = {}
+        self.ended = False  # the other side closed the connection
+
+    async def __aenter__(self) -> Self:
+        self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
+        self.h2.initiate_connection()
+        await self.flush()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.close()
+
+    async def flush(self) -> None:
+        """Send what the state machine has to say."""
+        self.send(self.h2.data_to_send())
+        await self._writer.drain()
+
+    def send(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        self._writer.write(data)
+
+    async def request(
+        self,
+        path: str,
+        *fields: tuple[str, str],
+        body: bytes = message(b"request"),
+        end: bool = True,
+        method: str = "POST",
+        content_type: str | None = "application/grpc",
+    ) -> int:
+        """Open a stream with a request; its number."""
+        stream = self.h2.get_next_available_stream_id()
+        head = [(":method", method), (":scheme", "http"), (":path", path), (":authority", "mesh.test"), *fields]
+        if content_type is not None:
+            head += [("te", "trailers"), ("content-type", content_type)]
+        self.h2.send_headers(stream, head, end_stream=end and not body)
+        if body:
+            self.h2.send_data(stream, body, end_stream=end)
+        await self.flush()
+        return stream
+
+    async def read(self) -> bool:
+        """Take what comes next; False at the end of the connection."""
+        try:
+            data = await asyncio.wait_for(self._reader.read(65536), PATIENCE)
+        except ConnectionError:
+            data = b""
+        if not data:
+            self.ended = True
+            return False
+        for event in self.h2.receive_data(data):
+            self.events.setdefault(getattr(event, "stream_id", None) or 0, []).append(event)
+            if isinstance(event, h2.events.DataReceived) and event.flow_controlled_length:
+                self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+        await self.flush()
+        return True
+
+    async def until(self, stream: int, kind: type[h2.events.Event]) -> h2.events.Event:
+        """The first event of this kind on a stream (0: the connection)."""
+        while True:
+            for event in self.events.get(stream, []):
+                if isinstance(event, kind):
+                    return event
+            assert await self.read(), f"no {kind.__name__} on stream {stream} before the end: {self.events}"
+
+    async def finish(self, stream: int) -> list[h2.events.Event]:
+        """All events of a stream, once it has ended."""
+        ends = (h2.events.StreamEnded, h2.events.StreamReset)
+        while not any(isinstance(event, ends) for event in self.events.get(stream, [])):
+            assert await self.read(), f"the connection ended before stream {stream}: {self.events}"
+        return self.events[stream]
+
+    async def call(self, path: str, *fields: tuple[str, str], **options: object) -> tuple[dict[str, str], bytes]:
+        """A whole request: all fields of its answer (trailers win), and its body."""
+        events = await self.finish(await self.request(path, *fields, **options))  # type: ignore[arg-type]
+        return fields_of(events), body_of(events)
+
+
+def fields_of(events: list[h2.events.Event]) -> dict[str, str]:
+    """Headers and trailers of an answer, as text."""
+    found: dict[str, str] = {}
+    for event in events:
+        if isinstance(event, h2.events.ResponseReceived | h2.events.TrailersReceived):
+            found.update({_text(name): _text(value) for name, value in event.headers})
+    return found
+
+
+def body_of(events: list[h2.events.Event]) -> bytes:
+    """The body of an answer."""
+    return b"".join(event.data for event in events if isinstance(event, h2.events.DataReceived))
+
+
+def _text(value: bytes | str) -> str:
+    return value if isinstance(value, str) else value.decode("latin-1")
+
+
+async def exchange_bytes(address: str, data: bytes, *, half_close: bool = False) -> bytes:
+    """Send bytes on a fresh connection; all that comes back until the other side closes it."""
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        writer.write(data)
+        if half_close:
+            writer.write_eof()
+        return await asyncio.wait_for(reader.read(), PATIENCE)
+    finally:
+        writer.close()
