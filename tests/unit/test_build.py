@@ -76,7 +76,11 @@ def test_a_wrong_wish_fails_in_one_sentence(setup_py: dict[str, Any], monkeypatc
 
 def test_constraints_pin_every_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    wanted = [
+        *project["dependencies"],
+        *project["optional-dependencies"]["dev"],
+        *project["optional-dependencies"]["bench"],
+    ]
     pinned = {line.partition("==")[0].lower().replace("_", "-") for line in constraints()}
     unpinned = {name_of(requirement) for requirement in wanted} - pinned - {"setuptools"}
     assert unpinned == set(), "run: make constraints"
