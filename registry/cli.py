@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed, 2 wrong use or bad config, each failure with one s
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Coroutine
 from enum import StrEnum
@@ -115,10 +116,10 @@ def register_command(
     Ctrl-C: drains, passes the signal to COMMAND, and deregisters when it has exited; a second signal is passed at
     once. The exit code is COMMAND's, or 128+n if a signal ended it.
     """
+    _quiet_logs()
     from registry.client import split_address
     from registry.register_command import RegisterCommand, RegisterOptions
 
-    _quiet_logs()
     try:
         split_address(address)
         options = RegisterOptions(
@@ -150,6 +151,7 @@ def services_command(
     registry: RegistryOption = DEFAULT_LISTEN, namespace: NamespaceOption = "", output: OutputOption = Output.TABLE
 ) -> None:
     """List the services with their instances by state, and the gRPC services that they declare."""
+    _quiet_logs()
     from registry.client import RegistryClient, ServiceSummary
     from registry.tables import service_json, service_rows, show, show_json
 
@@ -172,6 +174,7 @@ def instances_command(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List the instances with their addresses, states and labels."""
+    _quiet_logs()
     from registry.client import Instance
     from registry.tables import instance_json, instance_rows, show, show_json
 
@@ -197,7 +200,6 @@ def _ask(command: str, question: Coroutine[Any, Any, _T]) -> _T:
     """The answer, or an exit with one sentence."""
     from registry.client import RegistryError
 
-    _quiet_logs()
     try:
         return asyncio.run(question)
     except RegistryError as error:
@@ -238,7 +240,8 @@ def _descriptor_set(file: Path | None) -> bytes:
 
 
 def _quiet_logs() -> None:
-    """The command says itself what the client would log."""
+    """The command says itself what the client and gRPC (as long as it is not loaded yet) would log."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     logging.getLogger("registry.client").addHandler(logging.NullHandler())
 
 

@@ -23,6 +23,7 @@ from registry.client.record import Grant, InstanceRecord
 from registry.client.standing import LeaseState, Standing
 
 DEFAULT_DRAIN: Final = 30.0  # seconds that open calls get to finish
+MAX_REASON: Final = 1024  # characters; the registry refuses more, and a lease must not be lost over a long sentence
 MIN_DRAIN: Final = 0.001  # seconds: the registry refuses a deadline of nothing
 MAX_REREGISTER_SPREAD: Final = 5.0  # seconds over which a fleet spreads out when a registry has lost its leases
 
@@ -185,7 +186,7 @@ class LeaseKeeper(BeatSource):
     def set_ready(self, ready: bool, reason: str) -> None:
         """Say it with a beat at once, and again after every reconnection."""
         self._ready = ready
-        self._not_ready_reason = "" if ready else reason
+        self._not_ready_reason = "" if ready else reason[:MAX_REASON]
         if self._stream is not None:
             self._stream.beat_now()
 

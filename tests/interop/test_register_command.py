@@ -187,7 +187,7 @@ def state(view: CatalogView) -> InstanceState | None:
 async def test_registers_what_serves_and_drains_before_it_stops(server: RegistryServer, tmp_path: Path) -> None:
     async with Run(server.address, tmp_path) as run:
         run.health("NOT_SERVING")
-        await run.start("--label", "version=v2", "--weight", "3", "--drain-time", "0.5")
+        await run.start("--label", "version=v2", "--weight", "3", "--drain-time", "3")
         await run.logged("up")
         async with RegistryClient(server.address) as client:
             assert await client.list_services() == (), "not before its health check says SERVING"

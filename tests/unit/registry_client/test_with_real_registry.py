@@ -84,6 +84,13 @@ async def test_the_life_of_a_lease_as_a_watcher_sees_it(server: RegistryServer) 
         assert view.known_services == {"cart"}
 
 
+async def test_a_long_reason_costs_no_lease(server: RegistryServer) -> None:
+    async with Watcher(server.address, timings=FAST) as watcher, lease_at(server, instance_id="c1") as lease:
+        lease.set_ready(False, "x" * 5000)
+        view = await until(watcher, lambda view: view.instances and states(view)["c1"] is InstanceState.NOT_READY)
+        assert set(view.instances[0].not_ready_reason) == {"x"}
+
+
 async def test_heartbeats_hold_a_lease_beyond_its_ttl(server: RegistryServer) -> None:
     async with lease_at(server, ttl=0.4) as lease, RegistryClient(server.address) as client:
         await asyncio.sleep(1.2)
@@ -95,7 +102,16 @@ async def test_heartbeats_hold_a_lease_beyond_its_ttl(server: RegistryServer) ->
 
 
 async def test_a_restarted_registry_gets_everything_back(server: RegistryServer) -> None:
-    async with Watcher(server.address, timings=FAST) as watcher, lease_at(server, instance_id="c1") as lease:
+    active = asyncio.Event()
+
+    def on_state(state: LeaseState, why: str) -> None:
+        if state is LeaseState.ACTIVE:
+            active.set()
+        else:
+            active.clear()
+
+    lease = lease_at(server, instance_id="c1", on_state=on_state)
+    async with Watcher(server.address, timings=FAST) as watcher, lease:
         first = await until(watcher, lambda view: view.instances)
         successor = await restart(server)
         try:
@@ -104,6 +120,7 @@ async def test_a_restarted_registry_gets_everything_back(server: RegistryServer)
             assert fresh.epoch != first.epoch
             assert fresh.warming
             await until(watcher, lambda view: view.epoch == fresh.epoch and view.instances)
+            await asyncio.wait_for(active.wait(), 10)  # its own answer may come after the watcher's
             assert lease.state is LeaseState.ACTIVE
         finally:
             await successor.stop()
