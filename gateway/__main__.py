@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Coroutine
 from enum import StrEnum
@@ -71,6 +72,9 @@ def gateway_command(
 
     Calls to /pkg.Service/Method go to the service whose instances declared pkg.Service, unless a route says otherwise.
     """
+    # Its C core tells of every lost connection on stderr; ours says what matters, once. Read when grpc is loaded.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
     from gateway.admin.http import AdminError
     from gateway.app import GatewayOptions, run_gateway
     from gateway.net.address import split_address
