@@ -68,11 +68,16 @@ class Conversation:
 
     async def failure(self) -> aio.AioRpcError:
         """How it failed, without another message."""
+        messages = 0
         try:
-            rest = await self.rest()
+            while await (self.read() if self.reads else self.call) is not None:
+                messages += 1
+                if not self.reads:
+                    break
         except aio.AioRpcError as error:
+            assert not messages, f"{messages} messages came before {error}"
             return error
-        raise AssertionError(f"it ended well, with {len(rest)} messages")
+        raise AssertionError(f"it ended well, with {messages} messages")
 
     def cancel(self) -> None:
         """The client changes its mind."""

@@ -146,3 +146,94 @@ async def exchange_bytes(address: str, data: bytes, *, half_close: bool = False)
         return await asyncio.wait_for(reader.read(), PATIENCE)
     finally:
         writer.close()
+
+
+class RawPeer:
+    """One connection of a RawServer."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, settings: dict[int, int]) -> None:
+        self._reader = reader
+        self._writer = writer
+        config = h2.config.H2Configuration(client_side=False, validate_outbound_headers=False)
+        self.h2 = h2.connection.H2Connection(config)
+        self.h2.local_settings.update(settings)
+        self.bodies: dict[int, bytes] = {}
+        self.heads: dict[int, dict[str, str]] = {}
+        self.resets: list[int] = []
+
+    def respond(self, stream: int, body: bytes = message(b"raw"), *trailers: tuple[str, str]) -> None:
+        """A whole gRPC answer."""
+        self.h2.send_headers(stream, [(":status", "200"), ("content-type", "application/grpc")])
+        self.h2.send_data(stream, body)
+        self.h2.send_headers(stream, trailers or (("grpc-status", "0"),), end_stream=True)
+
+    def flush(self) -> None:
+        """Send what the state machine has to say."""
+        self._writer.write(self.h2.data_to_send())
+
+    def close(self) -> None:
+        """Say what is left to be said, and close."""
+        self.flush()
+        self._writer.close()
+
+    async def serve(self, server: RawServer) -> None:
+        """Until the other side closes."""
+        self.h2.initiate_connection()
+        self.flush()
+        while data := await self._reader.read(65536):
+            for event in self.h2.receive_data(data):
+                self._take(event, server)
+            self.flush()
+
+    def _take(self, event: h2.events.Event, server: RawServer) -> None:
+        if isinstance(event, h2.events.RequestReceived):
+            self.bodies[event.stream_id] = b""
+            self.heads[event.stream_id] = {_text(name): _text(value) for name, value in event.headers}
+            server.on_head(self, event.stream_id)
+        elif isinstance(event, h2.events.DataReceived):
+            self.bodies[event.stream_id] += event.data
+            self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+        elif isinstance(event, h2.events.StreamReset):
+            self.resets.append(int(event.error_code))
+        elif isinstance(event, h2.events.StreamEnded):
+            server.on_request(self, event.stream_id)
+
+
+class RawServer:
+    """A server of the tests: every request is noted, and met as the subclass pleases."""
+
+    settings: dict[int, int] = {}  # noqa: RUF012 - read only
+
+    def __init__(self) -> None:
+        self.peers: list[RawPeer] = []
+        self.address = ""
+
+    def on_head(self, peer: RawPeer, stream: int) -> None:
+        """The headers of a request are there."""
+
+    def on_request(self, peer: RawPeer, stream: int) -> None:
+        """A request is there as a whole."""
+        peer.respond(stream)
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        host, port = self._server.sockets[0].getsockname()
+        self.address = f"{host}:{port}"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.close()
+        for peer in self.peers:
+            peer.close()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = RawPeer(reader, writer, self.settings)
+        self.peers.append(peer)
+        try:
+            await peer.serve(self)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
