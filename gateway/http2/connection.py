@@ -131,6 +131,10 @@ class Connection(Outbound):
             and self._next_id <= LARGEST_STREAM_ID
         )
 
+    def used_up(self) -> bool:
+        """Whether all stream ids were given out: no further stream can ever be opened here (section 5.1.1)."""
+        return self._next_id > LARGEST_STREAM_ID
+
     def open(self, handler: StreamHandler, fields: list[Field], end_stream: bool, now: float) -> Stream:
         """Open a stream with a request. Only when ``can_open``."""
         stream = Stream(self._next_id, handler, self.peer_initial_window, self.stream_window)

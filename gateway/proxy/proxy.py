@@ -106,7 +106,7 @@ class Proxy:
         for pool in [*self._pools.values(), *self._leaving]:
             waiting += pool.waiting()
             pool_timers += pool.timers()
-            for link in pool.links:
+            for link in pool.connected():
                 upstream_connections += 1
                 if link.connection is not None:
                     upstream_streams += len(link.connection.streams)

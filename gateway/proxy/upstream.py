@@ -140,7 +140,8 @@ class Pool:
     def __init__(self, endpoint: Endpoint, dialer: Dialer, timers: TimerQueue, rng: random.Random) -> None:
         self.endpoint: Final = endpoint
         self.dialer: Final = dialer
-        self.links: list[UpstreamLink] = []  # ready ones, also those that take no new streams
+        self.links: list[UpstreamLink] = []  # ready ones that take new streams
+        self.leaving: list[UpstreamLink] = []  # those that take none, and go with their last call
         self.dialing: UpstreamLink | None = None
         self.closed = False  # the endpoint left the mesh
         self._timers: Final = timers
@@ -180,7 +181,7 @@ class Pool:
 
     def is_empty(self) -> bool:
         """Whether there is no connection, and none being made."""
-        return not self.links and self.dialing is None
+        return not self.links and not self.leaving and self.dialing is None
 
     def serve(self, now: float) -> None:
         """Give waiting attempts the streams that have become free, oldest first."""
@@ -197,8 +198,12 @@ class Pool:
         if self._redial is not None:
             self._timers.cancel(self._redial)
             self._redial = None
-        for link in list(self.links):
+        for link in self.connected():
             self._close_if_idle(link, now)
+
+    def connected(self) -> list[UpstreamLink]:
+        """All links that have a connection which works."""
+        return [*self.links, *self.leaving]
 
     def abort(self, reason: str, now: float) -> None:
         """End every link at once, streams and all."""
@@ -209,7 +214,7 @@ class Pool:
             dialing.failed(reason, now)
         elif dialing is not None and dialing.connection is not None:
             dialing.connection.close(reason, now)
-        for link in list(self.links):
+        for link in self.connected():
             if link.connection is not None:
                 link.connection.close(reason, now)
 
@@ -231,7 +236,7 @@ class Pool:
     def redial(self, now: float) -> None:
         """A backoff is over: try again, so that the endpoint is known to work before calls are sent to it."""
         self._redial = None
-        if not self.closed and self.dialing is None and not self.links:
+        if not self.closed and self.dialing is None and (not self.links or self._waiting):
             self._dial(now)
 
     def link_ready(self, link: UpstreamLink, now: float) -> None:
@@ -250,12 +255,12 @@ class Pool:
         self._dial_done(link)
         endpoint = self.endpoint
         endpoint.last_error = reason
-        if self.links:
-            return  # a further link failed; what waits is served by those there are
-        endpoint.state = TRANSIENT_FAILURE
         if not self.closed:
             self._redial = self._timers.add(now + self._backoff(), Redial(self))
         self._failures += 1
+        if self.links:
+            return  # a further link failed; what waits is served by those there are
+        endpoint.state = TRANSIENT_FAILURE
         error = GatewayError(UNAVAILABLE, FROM_GATEWAY, RETRY_FREELY, f"cannot connect to {endpoint.address}: {reason}")
         waiting = list(self._waiting.values())
         self._waiting.clear()
@@ -277,8 +282,13 @@ class Pool:
     # --- links ---
 
     def link_leaving(self, link: UpstreamLink, now: float) -> None:
-        """The server will take no new streams on this link."""
+        """The server will take no new streams on this link; calls that wait need another one."""
+        if link in self.links:
+            self.leaving.append(link)
+            self._drop(link)
         self._close_if_idle(link, now)
+        if self._waiting:
+            self._dial_if_useful(now)
 
     def link_lost(self, link: UpstreamLink, reason: str, now: float) -> None:
         """A link, or the dial of one, ended."""
@@ -286,14 +296,27 @@ class Pool:
             self.dial_failed(link, reason, now)
             return
         if link in self.links:
-            self.links.remove(link)
-        if not self.links and self.endpoint.state == READY:
-            self.endpoint.state = IDLE
+            self._drop(link)
+        elif link in self.leaving:
+            self.leaving.remove(link)
         if self._waiting:
             self._dial_if_useful(now)
 
+    def _drop(self, link: UpstreamLink) -> None:
+        """No new streams on this link. After the last one, a backoff meant for a further one holds nobody up."""
+        self.links.remove(link)
+        if not self.links:
+            self.endpoint.state = IDLE
+            if self._redial is not None:
+                self._timers.cancel(self._redial)
+                self._redial = None
+
     def stream_closed(self, link: UpstreamLink, now: float) -> None:
         """A stream's place is free."""
+        connection = link.connection
+        if connection is not None and connection.used_up() and link in self.links:
+            self.link_leaving(link, now)
+            return
         if self._waiting:
             self.serve(now)
         self._close_if_idle(link, now)
@@ -303,5 +326,5 @@ class Pool:
         connection = link.connection
         if connection is None or connection.streams or connection.closed:
             return
-        if self.closed or connection.goaway_received:
+        if self.closed or link in self.leaving:
             connection.close("no streams left", now)
