@@ -1,10 +1,12 @@
 # Meshway. Every target makes the virtual environment it needs, so each can be the first command on a fresh clone.
 #   PYTHON=python3.12   which Python makes the environments (3.11 or later)
 #   ARGS='...'          passed on to `run`, `test`, `test-compiled` and `bench`
+#   TESTS=tests/unit    which tests to run
 #   JOBS=2              how many test processes run side by side
 
 PYTHON ?= python3
 JOBS ?= 2
+TESTS ?= tests
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -27,11 +29,13 @@ run: .venv/installed ## Start a whole mesh with live traffic: make run ARGS='--s
 
 .PHONY: test
 test: .venv/installed ## Run the tests on the interpreted sources
-	.venv/bin/pytest -n $(JOBS) $(ARGS)
+	.venv/bin/pytest -n $(JOBS) $(TESTS) $(ARGS)
 
 .PHONY: test-compiled
 test-compiled: .venv-compiled/built ## Run the same tests on the package compiled by mypyc
-	PYTHONSAFEPATH=1 MESHWAY_EXPECT=compiled .venv-compiled/bin/pytest -n $(JOBS) $(ARGS)
+	@# From another folder: `python -m gateway` would find the sources in this one before the installed package.
+	cd .venv-compiled && MESHWAY_EXPECT=compiled bin/pytest --rootdir $(CURDIR) -c $(CURDIR)/pyproject.toml \
+		-n $(JOBS) $(abspath $(TESTS)) $(ARGS)
 
 .PHONY: check
 check: .venv/installed ## Lint, types, import directions, generated code
