@@ -29,6 +29,8 @@ class Downstream(ConnectionHandler):
         """The transport is there."""
         self.connection = connection
         self.proxy.downstream_opened(self)
+        if self.proxy.draining:  # accepted just before the listener closed
+            connection.announce_shutdown()
 
     def on_request(self, stream: Stream, head: RequestHead, end_stream: bool, now: float) -> None:
         """A new request: gRPC becomes a call, anything else gets its HTTP answer."""
