@@ -98,6 +98,8 @@ class Outbound:
         size: i64 = len(data)
         if stream.local_closed or stream.queued_end or stream.queued_trailers is not None:
             return 0
+        if size == 0 and not end_stream:
+            return 0  # says nothing, and only an end may pass without a window (section 6.9)
         taken: i64 = 0
         if stream.queued_bytes == 0:
             allowed = self._allowance(stream)
