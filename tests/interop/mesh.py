@@ -182,6 +182,10 @@ class Gateway(Child):
         """Wait until new calls go to none of these."""
         wait_for(f"leave of {instances}", lambda: not set(instances) & self.endpoints().keys())
 
+    def await_counter(self, name: str, value: int) -> None:
+        """Wait until a counter has this value."""
+        wait_for(f"{name} = {value}", lambda: self.counters()[name] == value)
+
     def assert_idle(self) -> None:
         """Wait, within a bound, until no call, stream, waiting attempt or timer is left."""
 

@@ -11,6 +11,7 @@ import h2.config
 import h2.connection
 import h2.errors
 import h2.events
+import h2.settings
 from mesh import PATIENCE
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -36,7 +37,6 @@ class RawClient:
         self._port = int(port)
         config = h2.config.H2Configuration(validate_outbound_headers=False, normalize_outbound_headers=False)
         self.h2 = h2.connection.H2Connection(config)
-        self.h2.local_settings.enable_push = 0
         self.events: dict[int, list[h2.events.Event]] = {}
         self.ended = False  # the other side closed the connection
 
@@ -156,10 +156,11 @@ class RawPeer:
         self._writer = writer
         config = h2.config.H2Configuration(client_side=False, validate_outbound_headers=False)
         self.h2 = h2.connection.H2Connection(config)
-        self.h2.local_settings.update(settings)
+        # What is set any later would only be sent after the first SETTINGS frame.
+        self.h2.local_settings = h2.settings.Settings(client=False, initial_values=settings)
         self.bodies: dict[int, bytes] = {}
         self.heads: dict[int, dict[str, str]] = {}
-        self.resets: list[int] = []
+        self.reset: asyncio.Queue[int] = asyncio.Queue()  # the codes of resets that came
 
     def respond(self, stream: int, body: bytes = message(b"raw"), *trailers: tuple[str, str]) -> None:
         """A whole gRPC answer."""
@@ -167,9 +168,13 @@ class RawPeer:
         self.h2.send_data(stream, body)
         self.h2.send_headers(stream, trailers or (("grpc-status", "0"),), end_stream=True)
 
+    def write(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        self._writer.write(data)
+
     def flush(self) -> None:
         """Send what the state machine has to say."""
-        self._writer.write(self.h2.data_to_send())
+        self.write(self.h2.data_to_send())
 
     def close(self) -> None:
         """Say what is left to be said, and close."""
@@ -194,7 +199,7 @@ class RawPeer:
             self.bodies[event.stream_id] += event.data
             self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
         elif isinstance(event, h2.events.StreamReset):
-            self.resets.append(int(event.error_code))
+            self.reset.put_nowait(int(event.error_code))
         elif isinstance(event, h2.events.StreamEnded):
             server.on_request(self, event.stream_id)
 
