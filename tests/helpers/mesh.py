@@ -150,6 +150,10 @@ class Side:
         self._queues.pop(stream_id, None)
         self.h2.reset_stream(stream_id, code)
 
+    def forget(self, stream_id: int) -> None:
+        """Say nothing more on a stream; what comes on it is dropped."""
+        self._queues.pop(stream_id, None)
+
     def inject(self, data: bytes) -> None:
         """Raw bytes, in order with what h2 has said."""
         self._out += self.h2.data_to_send()
@@ -219,7 +223,7 @@ class Server(Side):
 
     def __init__(self, values: dict[int, int] | None = None) -> None:
         super().__init__(False, values)
-        self.cut: Callable[[str], None] = lambda reason: None  # breaks the connection
+        self.goaway_sent = False
 
     @property
     def only(self) -> int:
@@ -458,7 +462,6 @@ class Mesh:
                 self.by_address[address].append(server)
                 self.on_server(server)
             wire.connection = Connection(False, link, self.output, wire)
-            server.cut = wire.cut
             self.wires.append(wire)
             link.connected(wire.connection)
         return moved
