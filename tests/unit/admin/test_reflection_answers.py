@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
 from grpc_reflection.v1alpha import reflection_pb2
@@ -138,7 +139,7 @@ def test_a_service_without_descriptors_is_named_with_what_to_do() -> None:
     mesh = MeshReflection(own_pool(), [Entry("dumb", ["shop.Dumb"], None, "has neither reflection nor a set")])
     for symbol in ("shop.Dumb", "shop.Dumb.Say"):
         error = mesh.answer(Request(file_containing_symbol=symbol)).error_response
-        assert error.error_code == 5
+        assert error.error_code == grpc.StatusCode.FAILED_PRECONDITION.value[0]
         assert "Service 'dumb' has neither reflection" in error.error_message
         assert "--descriptor_set_out" in error.error_message
 
