@@ -139,6 +139,14 @@ def test_reset_drops_what_is_queued():
     assert ours.take() == b""
 
 
+def test_a_stream_that_is_gone_has_no_backlog():
+    ours = client(window=1_000_000)
+    ours.send_data(ours.stream(1), bytes(900_000))
+    assert ours.connection.has_ready_backlog()
+    ours.receive(frames.rst_stream(1))
+    assert not ours.connection.has_ready_backlog()
+
+
 def test_no_reset_for_a_stream_that_has_ended():
     ours = client()
     ours.send_data(ours.stream(1), b"", end=True)
