@@ -106,7 +106,7 @@ class Proxy:
         for pool in [*self._pools.values(), *self._leaving]:
             waiting += pool.waiting()
             pool_timers += pool.timers()
-            for link in pool.connected():
+            for link in pool.all_links():
                 upstream_connections += 1
                 if link.connection is not None:
                     upstream_streams += len(link.connection.streams)

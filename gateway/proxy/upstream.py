@@ -198,10 +198,10 @@ class Pool:
         if self._redial is not None:
             self._timers.cancel(self._redial)
             self._redial = None
-        for link in self.connected():
+        for link in self.all_links():
             self._close_if_idle(link, now)
 
-    def connected(self) -> list[UpstreamLink]:
+    def all_links(self) -> list[UpstreamLink]:
         """All links that have a connection which works."""
         return [*self.links, *self.leaving]
 
@@ -214,7 +214,7 @@ class Pool:
             dialing.failed(reason, now)
         elif dialing is not None and dialing.connection is not None:
             dialing.connection.close(reason, now)
-        for link in self.connected():
+        for link in self.all_links():
             if link.connection is not None:
                 link.connection.close(reason, now)
 
