@@ -73,7 +73,6 @@ class Side:
         self.credits: dict[int, int] = {}  # window increments that came, a stream
         self.sent: dict[int, int] = {}  # DATA bytes that left, a stream
         self.reading = True
-        self.mute = False  # says nothing
         self.closed = False
         self._unread: list[tuple[int, int]] = []
         self._queues: dict[int, list[tuple[str, Any]]] = {}
@@ -186,7 +185,7 @@ class Side:
         self._out += self.h2.data_to_send()
         data = bytes(self._out)
         self._out.clear()
-        return b"" if self.mute else data
+        return data
 
     def queued(self, stream_id: int) -> int:
         """DATA bytes that no window has taken yet."""
@@ -247,10 +246,27 @@ class Server(Side):
         self.finish(stream_id, status)
 
 
+class Raw:
+    """A side without any protocol: says the bytes that it is given, and keeps those that come."""
+
+    def __init__(self) -> None:
+        self.to_say = bytearray()
+        self.heard = bytearray()
+        self.closed = False
+
+    def receive(self, data: bytes) -> None:
+        self.heard += data
+
+    def take(self) -> bytes:
+        data = bytes(self.to_say)
+        self.to_say.clear()
+        return data
+
+
 class FakeWire(Wire):
     """A transport: carries bytes between a connection of the gateway and a Side, whole unless told otherwise."""
 
-    def __init__(self, mesh: "Mesh", side: Side) -> None:
+    def __init__(self, mesh: "Mesh", side: Side | Raw) -> None:
         self.mesh = mesh
         self.side = side
         self.connection: Connection | None = None
@@ -404,6 +420,8 @@ class Mesh:
         self.endpoints = [Endpoint("echo", name, f"{name}:1", {}) for name in "abcdefgh"[:endpoints]]
         self.server_values: dict[int, int] | None = None  # settings of servers to come
         self.servers: list[Server] = []
+        self.raw: set[str] = set()  # addresses where no server speaks but the test itself
+        self.raws: list[Raw] = []
         self.by_address: dict[str, list[Server]] = {endpoint.address: [] for endpoint in self.endpoints}
         self.wires: list[FakeWire] = []
         self.on_server: Callable[[Server], None] = lambda server: None
@@ -423,19 +441,23 @@ class Mesh:
 
     def client(self, values: dict[int, int] | None = None) -> Client:
         client = Client(values)
+        self.attach(client)
+        return client
+
+    def attach(self, side: Side | Raw) -> None:
+        """A client connects."""
         downstream = Downstream(self.proxy)
         downstream.peer_host, downstream.peer_port = "192.0.2.7", 4711
-        wire = FakeWire(self, client)
+        wire = FakeWire(self, side)
         wire.connection = Connection(True, downstream, self.output, wire)
         self.wires.append(wire)
         downstream.connected(wire.connection)
-        return client
 
-    def wire_of(self, side: Side) -> FakeWire:
+    def wire_of(self, side: Side | Raw) -> FakeWire:
         (wire,) = [wire for wire in self.wires if wire.side is side]
         return wire
 
-    def cut(self, side: Side, reason: str = "connection reset by peer") -> None:
+    def cut(self, side: Side | Raw, reason: str = "connection reset by peer") -> None:
         self.wire_of(side).cut(reason)
         self.run()
 
@@ -453,18 +475,24 @@ class Mesh:
             if address in self.dialer.refuse:
                 link.failed("connection refused", self.now)
                 continue
-            server = Server(self.server_values)
-            wire = FakeWire(self, server)
-            if address in self.dialer.silent:
-                server.mute = True
-            else:
-                self.servers.append(server)
-                self.by_address[address].append(server)
-                self.on_server(server)
+            wire = FakeWire(self, self._answer(address))
             wire.connection = Connection(False, link, self.output, wire)
             self.wires.append(wire)
             link.connected(wire.connection)
         return moved
+
+    def _answer(self, address: str) -> Side | Raw:
+        """The server's side of a new connection."""
+        if address in self.dialer.silent:
+            return Raw()
+        if address in self.raw:
+            self.raws.append(Raw())
+            return self.raws[-1]
+        server = Server(self.server_values)
+        self.servers.append(server)
+        self.by_address[address].append(server)
+        self.on_server(server)
+        return server
 
     def flush(self) -> bool:
         dirty = bool(self.output.dirty)

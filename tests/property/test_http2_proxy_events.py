@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from helpers import frames
-from helpers.mesh import Client, Mesh, Seen, Turns
+from helpers.mesh import CALL, Client, Mesh, Raw, Seen, Turns
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
@@ -266,6 +266,72 @@ def test_with_faults_every_call_ends_once_and_nothing_is_left(seed):
 @pytest.mark.parametrize("seed", range(20))
 def test_stories_that_are_always_told(seed):
     run_story(seed, calm=seed % 4 == 0)
+
+
+strange_frame = st.builds(
+    frames.frame,
+    st.one_of(st.integers(0, 9), st.sampled_from([frames.DATA, frames.HEADERS, frames.RST_STREAM, 77])),
+    st.sampled_from([0, 1, 4, 5, 8, 9, 0x24, 0x25, 0x2D]),
+    st.one_of(st.sampled_from([0, 1, 1, 3, 3, 5, 7]), st.integers(0, 2**31 - 1)),
+    st.one_of(
+        st.binary(max_size=30),
+        st.sampled_from(
+            [frames.block(part) for part in (CALL, frames.RESPONSE, frames.TRAILERS, [(b"grpc-status", b"x")])]
+        ),
+        st.just(frames.block([*frames.RESPONSE, *frames.TRAILERS])),
+        st.sampled_from([number.to_bytes(4, "big") for number in (0, 1, 8, 100_000, 2**31 - 1)]),
+    ),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(strange_frame, max_size=20), st.booleans())
+def test_a_hostile_client_ends_nobody_but_itself(sent, speaks_http2):
+    mesh = Mesh(endpoints=2, picker=Turns)
+    honest = mesh.client()
+    call = honest.call(body=b"honest", end=False)
+    hostile = Raw()
+    mesh.attach(hostile)
+    mesh.run()
+    if speaks_http2:
+        hostile.to_say += frames.PREFACE + frames.settings()
+    for piece in sent:
+        hostile.to_say += piece
+        mesh.run()
+    ours = mesh.wire_of(hostile).connection
+    assert ours is not None
+    assert ours.closed or not sent or speaks_http2
+    (server,) = [server for server in mesh.servers if any(seen.data == b"honest" for seen in server.seen.values())]
+    for stream_id, seen in list(server.seen.items()):
+        if seen.data == b"honest":
+            server.answer(stream_id, b"answer")
+    mesh.run()
+    assert (call.data, call.status) == (b"answer", 0)
+    mesh.cut(hostile)
+    mesh.assert_idle()
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(strange_frame, max_size=20), st.booleans())
+def test_a_hostile_server_leaves_every_call_with_a_status(sent, speaks_http2):
+    mesh = Mesh()
+    mesh.raw.add("a:1")
+    client = mesh.client()
+    calls = [client.call(body=b"x" * number, end=number % 2 == 0) for number in range(4)]
+    mesh.run()
+    (hostile,) = mesh.raws
+    if speaks_http2:
+        hostile.to_say += frames.settings()
+    for piece in sent:
+        mesh.raws[-1].to_say += piece
+        mesh.run()
+    mesh.dialer.refuse.add("a:1")
+    for raw in mesh.raws:
+        mesh.cut(raw)
+    mesh.advance(10.0)
+    assert all(call.ended and call.status is not None for call in calls)
+    assert {call.reset for call in calls} <= {None, frames.NO_ERROR}
+    mesh.assert_idle()
 
 
 def test_the_stories_are_not_idle():

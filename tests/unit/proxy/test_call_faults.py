@@ -2,7 +2,7 @@
 
 import pytest
 from helpers import frames
-from helpers.mesh import Mesh, Turns
+from helpers.mesh import Mesh, Raw, Turns
 
 from gateway.errors import FROM_GATEWAY, FROM_UPSTREAM, INTERNAL, RESOURCE_EXHAUSTED, UNAVAILABLE, UNKNOWN
 
@@ -150,8 +150,8 @@ def test_a_server_that_does_not_speak_http2(first):
     mesh.dialer.silent.add("a:1")
     call = mesh.client().call(body=b"x")
     mesh.run()
-    (wire,) = [wire for wire in mesh.wires if wire.connection is not None and not wire.connection.is_server]
-    wire.to_gateway += first
+    (wire,) = [wire for wire in mesh.wires if isinstance(wire.side, Raw)]
+    wire.side.to_say += first
     mesh.run()
     assert_told(mesh, call, UNAVAILABLE, "a:1")
 
