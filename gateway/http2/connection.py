@@ -13,25 +13,22 @@ from gateway.errors import (
     H2_ENHANCE_YOUR_CALM,
     H2_FLOW_CONTROL_ERROR,
     H2_FRAME_SIZE_ERROR,
-    H2_NO_ERROR,
     H2_PROTOCOL_ERROR,
     H2_REFUSED_STREAM,
     H2_STREAM_CLOSED,
-    h2_name,
 )
+from gateway.http2.control_frames import ControlFrames
 from gateway.http2.frames import (
     ACK,
     CONTINUATION,
     DATA,
     DEFAULT_MAX_FRAME_SIZE,
-    DEFAULT_WINDOW,
     END_HEADERS,
     END_STREAM,
     FRAME_HEADER_SIZE,
     GOAWAY,
     HEADERS,
     LARGEST_STREAM_ID,
-    LARGEST_WINDOW,
     PADDED,
     PING,
     PREFACE,
@@ -41,7 +38,6 @@ from gateway.http2.frames import (
     RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
-    frame,
     goaway_frame,
     rst_stream_frame,
     window_update_frame,
@@ -56,16 +52,11 @@ from gateway.http2.heads import (
     parse_response,
 )
 from gateway.http2.hpack import Decoder, HpackError
-from gateway.http2.outbound import Outbound
 from gateway.http2.settings import (
     CONNECTION_WINDOW,
     HEADER_TABLE,
     MAX_HEADER_LIST,
     MAX_STREAMS,
-    STREAM_WINDOW,
-    PeerSettings,
-    announcement,
-    apply_settings,
 )
 from gateway.http2.stream import Stream
 from gateway.model import Field
@@ -75,34 +66,21 @@ from gateway.model import Field
 MAX_CONTINUATIONS: Final = 16
 # Compressed bytes of one header block. Past it the decoder's state is lost, so the connection ends.
 MAX_BLOCK: Final = 4 * MAX_HEADER_LIST
-# Opaque data of the PING between the two GOAWAYs of a graceful shutdown (RFC 9113 section 6.8).
-SHUTDOWN_PING: Final = b"shutdown"
-
 # How the methods of HTTP/1.1 begin (RFC 9110 section 9, RFC 5789): enough bytes to tell that protocol from others.
 HTTP1_METHODS: Final = (b"GET ", b"POST", b"PUT ", b"HEAD", b"OPTI", b"DELE", b"PATC", b"CONN", b"TRAC")
 METHOD_PREFIX: Final = 4
 NOT_HTTP2: Final = b"This port speaks gRPC over HTTP/2 with prior knowledge, and nothing else.\n"
 
 
-class Connection(Outbound):
+class Connection(ControlFrames):
     """One connection, as a server (towards a client) or as a client (towards a server)."""
 
     def __init__(self, is_server: bool, handler: ConnectionHandler, output: OutputQueue, wire: Wire) -> None:
-        super().__init__(handler, output, wire, STREAM_WINDOW)
-        self.is_server: Final = is_server
-        self.peer: Final = PeerSettings()
-        self.settings_received = False
-        self.goaway_received = False  # the peer takes no new streams
-        self.goaway_sent = False  # we asked the peer to open no new streams
-        self.shutdown_acked = False  # and it knows
-        self.failure = ""  # why the connection ended, once it has
+        super().__init__(is_server, handler, output, wire)
         self.receive_window: i64 = CONNECTION_WINDOW
         self._uncredited: i64 = 0
         self._tail = b""
-        self._preface_pending = is_server
         self._decoder: Final = Decoder(HEADER_TABLE, MAX_HEADER_LIST)
-        self._last_peer_id: i64 = 0  # the highest stream the client opened (server side)
-        self._next_id: i64 = 1  # the stream we open next (client side)
         self._block: list[bytes] = []  # the header block that CONTINUATION frames go on with
         self._block_size: i64 = 0
         self._block_stream: i64 = 0  # 0: no block is open
@@ -113,14 +91,7 @@ class Connection(Outbound):
         self._emit(PREFACE)
         self._introduce()
 
-    def _introduce(self) -> None:
-        """Our SETTINGS, and the connection's whole window."""
-        self._emit(announcement(self.is_server))
-        self._emit(window_update_frame(0, CONNECTION_WINDOW - DEFAULT_WINDOW))
-        if self.goaway_sent:
-            self._say_shutdown()
-
-    # --- streams that we open, and the end of the connection ---
+    # --- streams that we open ---
 
     def can_open(self) -> bool:
         """Whether the peer takes another stream from us now."""
@@ -142,45 +113,6 @@ class Connection(Outbound):
         self._next_id += 2
         self.send_headers(stream, fields, end_stream, now)
         return stream
-
-    def announce_shutdown(self) -> None:
-        """First step of a graceful end: no stream is refused that the client opened before it can know."""
-        if not self.goaway_sent and not self.closed:
-            self.goaway_sent = True
-            if not self._preface_pending:  # else SETTINGS must come first
-                self._say_shutdown()
-
-    def _say_shutdown(self) -> None:
-        self._emit(goaway_frame(LARGEST_STREAM_ID if self.is_server else 0, H2_NO_ERROR, b"shutting down"))
-        self._emit(frame(PING, 0, 0, SHUTDOWN_PING))
-
-    def fail(self, code: int, reason: str, now: float) -> None:
-        """End the connection because its peer broke a rule."""
-        if not self.closed:
-            self._emit(goaway_frame(self._last_peer_id, code, reason.encode()))
-            self.lost(f"{h2_name(code)}: {reason}", now)
-
-    def close(self, reason: str, now: float) -> None:
-        """End the connection from our side, streams and all, with a GOAWAY that blames nobody."""
-        if not self.closed:
-            self._emit(goaway_frame(self._last_peer_id, H2_NO_ERROR, reason.encode()))
-            self.lost(reason, now)
-
-    def lost(self, reason: str, now: float) -> None:
-        """The connection is over. Every stream hears it once; output that is left may still be written."""
-        if self.closed:
-            return
-        self.closed = True
-        self.failure = reason
-        self._tail = b""
-        self._touch()
-        self.handler.on_connection_lost(reason, now)
-        for stream in list(self.streams.values()):
-            if self.streams.get(int(stream.id)) is stream:
-                stream.local_closed = True
-                stream.remote_closed = True
-                self._retire(stream, now)
-                stream.handler.on_lost(stream, reason, now)
 
     # --- bytes in ---
 
@@ -313,12 +245,6 @@ class Connection(Outbound):
             self._emit(window_update_frame(0, self._uncredited))
             self.receive_window += self._uncredited
             self._uncredited = 0
-
-    def _is_idle(self, stream_id: i64) -> bool:
-        """Whether this stream has not been opened yet; the stream 0 counts as that, too (section 5.1.1)."""
-        if stream_id == 0 or stream_id & 1 == 0:
-            return True
-        return stream_id > self._last_peer_id if self.is_server else stream_id >= self._next_id
 
     def _on_closed_stream(self, stream_id: i64, stream: Stream | None, now: float) -> None:
         """DATA or HEADERS after the peer's side was closed (section 5.1, "closed" and "half-closed (remote)")."""
@@ -453,139 +379,5 @@ class Connection(Outbound):
             stream.handler.on_trailers(stream, fields, now)
             self._retire(stream, now)
 
-    def _violate(self, stream: Stream, code: int, reason: str, now: float) -> None:
-        """The peer broke a rule on a stream: reset it, and tell whoever uses it."""
-        self.reset(stream, code, now)
-        stream.handler.on_violation(stream, code, reason, now)
-
-    # --- the other frames ---
-
-    def _on_rst_stream(self, stream_id: i64, payload: bytes, now: float) -> None:
-        if len(payload) != 4:
-            self.fail(H2_FRAME_SIZE_ERROR, "RST_STREAM of a wrong size", now)
-        elif self._is_idle(stream_id):
-            self.fail(H2_PROTOCOL_ERROR, "RST_STREAM on an idle stream", now)
-        else:
-            stream = self.streams.get(int(stream_id))
-            if stream is not None:
-                stream.local_closed = True
-                stream.remote_closed = True
-                self._retire(stream, now)
-                stream.handler.on_reset(stream, number(payload, 0), now)
-
-    def _on_window_update(self, stream_id: i64, payload: bytes, now: float) -> None:
-        if len(payload) != 4:
-            self.fail(H2_FRAME_SIZE_ERROR, "WINDOW_UPDATE of a wrong size", now)
-            return
-        increment: i64 = number(payload, 0) & LARGEST_WINDOW
-        if stream_id == 0:
-            if increment == 0:
-                self.fail(H2_PROTOCOL_ERROR, "a window increment of 0", now)
-            elif self.send_window + increment > LARGEST_WINDOW:
-                self.fail(H2_FLOW_CONTROL_ERROR, "the connection's window above 2^31-1", now)
-            else:
-                self.send_window += increment
-                self.pump(now)
-            return
-        if self._is_idle(stream_id):
-            self.fail(H2_PROTOCOL_ERROR, "WINDOW_UPDATE on an idle stream", now)
-            return
-        stream = self.streams.get(int(stream_id))
-        if stream is None:
-            return
-        if increment == 0:
-            self._violate(stream, H2_PROTOCOL_ERROR, "a window increment of 0", now)
-        elif stream.send_window + increment > LARGEST_WINDOW:
-            self._violate(stream, H2_FLOW_CONTROL_ERROR, "the stream's window above 2^31-1", now)
-        else:
-            self._widen(stream, increment)
-            self.pump(now)
-
-    def _widen(self, stream: Stream, increment: i64) -> None:
-        stream.send_window += increment
-        if stream.queued_bytes > 0 and stream.send_window > 0:
-            self._backlog[int(stream.id)] = stream
-
-    def _on_settings(self, flags: int, stream_id: i64, payload: bytes, now: float) -> None:
-        if stream_id != 0:
-            self.fail(H2_PROTOCOL_ERROR, "SETTINGS on a stream", now)
-        elif len(payload) % 6 != 0 or (flags & ACK and payload):
-            self.fail(H2_FRAME_SIZE_ERROR, "SETTINGS of a wrong size", now)
-        elif not flags & ACK:
-            error = apply_settings(self.peer, payload, not self.is_server)
-            if error is not None:
-                self.fail(error.code, error.reason, now)
-                return
-            self.settings_received = True
-            self._emit(frame(SETTINGS, ACK, 0, b""))
-            self._use_settings(now)
-            self.handler.on_settings(now)
-
-    def _use_settings(self, now: float) -> None:
-        """Settings act on what is open, too: a window change applies to every stream (section 6.9.2)."""
-        self.encoder.set_max_table_size(self.peer.header_table)
-        self.peer_max_frame = self.peer.max_frame
-        change: i64 = self.peer.initial_window - self.peer_initial_window
-        self.peer_initial_window = self.peer.initial_window
-        if change == 0:
-            return
-        for stream in list(self.streams.values()):
-            if stream.send_window + change > LARGEST_WINDOW:
-                self.fail(H2_FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE takes a window above 2^31-1", now)
-                return
-            self._widen(stream, change)
-        self.pump(now)
-
-    def _on_ping(self, flags: int, stream_id: i64, payload: bytes, now: float) -> None:
-        if stream_id != 0:
-            self.fail(H2_PROTOCOL_ERROR, "PING on a stream", now)
-        elif len(payload) != 8:
-            self.fail(H2_FRAME_SIZE_ERROR, "PING of a wrong size", now)
-        elif not flags & ACK:
-            self._emit(frame(PING, ACK, 0, payload))
-        elif payload == SHUTDOWN_PING and self.goaway_sent and self.is_server and not self.shutdown_acked:
-            # Every stream opened before the client saw the first GOAWAY is here: now say which was the last.
-            self.shutdown_acked = True
-            self._emit(goaway_frame(self._last_peer_id, H2_NO_ERROR, b"shutting down"))
-            self.handler.on_shutdown_acked(now)
-
-    def _on_goaway(self, stream_id: i64, payload: bytes, now: float) -> None:
-        if stream_id != 0:
-            self.fail(H2_PROTOCOL_ERROR, "GOAWAY on a stream", now)
-        elif len(payload) < 8:
-            self.fail(H2_FRAME_SIZE_ERROR, "GOAWAY of a wrong size", now)
-        else:
-            self.goaway_received = True
-            last_id: i64 = number(payload, 0) & LARGEST_STREAM_ID
-            code = number(payload, 4)
-            self.handler.on_goaway(code, payload[8:].decode("utf-8", "replace"), now)
-            if not self.is_server:
-                self._drop_unprocessed(last_id, now)
-
-    def _drop_unprocessed(self, last_id: i64, now: float) -> None:
-        """Streams beyond a GOAWAY's last id were never looked at: safe to try elsewhere (section 6.8)."""
-        for stream in list(self.streams.values()):
-            if stream.id > last_id and self.streams.get(int(stream.id)) is stream:
-                stream.local_closed = True
-                stream.remote_closed = True
-                self._retire(stream, now)
-                stream.handler.on_unprocessed(stream, now)
-
-    def _on_priority(self, stream_id: i64, payload: bytes, now: float) -> None:
-        """Deprecated by RFC 9113; only its form is checked."""
-        if stream_id == 0:
-            self.fail(H2_PROTOCOL_ERROR, "PRIORITY on stream 0", now)
-        elif len(payload) != 5:
-            stream = self.streams.get(int(stream_id))
-            if stream is not None:
-                self._violate(stream, H2_FRAME_SIZE_ERROR, "PRIORITY of a wrong size", now)
-            else:  # where no stream is, none can be reset
-                self.fail(H2_FRAME_SIZE_ERROR, "PRIORITY of a wrong size", now)
-
 
 NO_HANDLER: Final = StreamHandler()
-
-
-def number(payload: bytes, start: i64) -> int:
-    """Four bytes as an unsigned number."""
-    return payload[start] << 24 | payload[start + 1] << 16 | payload[start + 2] << 8 | payload[start + 3]
