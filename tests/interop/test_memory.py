@@ -118,6 +118,7 @@ async def test_calls_that_come_and_go_leave_nothing(mesh: Mesh, caller: Caller) 
     for number in range(300):
         await caller.exchange("UnaryUnary", b"x" * 1000)
         failing = caller.start("StreamStream", [["send", 1, 1000], ["abort", "ABORTED", "no", ""]])
+        await failing.read()
         await failing.failure()
         if number % 3 == 0:
             doomed = caller.start("UnaryStream", [["headers"], ["send", 4, 100_000]])
