@@ -32,6 +32,9 @@ from gateway.model import Field
 
 # DATA stops being added to a turn's write beyond this: one write stays a few socket buffers long.
 OUTPUT_HIGH_WATER: Final = 262_144
+# Pieces that wait are joined up to this size: a peer may fill its window with frames of one byte, and an object for
+# each of them would take forty times the memory that the window promises.
+SMALL_PIECE: Final = 1024
 # How many streams that we reset are remembered, so that frames already under way on them are not taken for errors.
 REMEMBERED_RESETS: Final = 256
 
@@ -126,7 +129,10 @@ class Outbound:
             if queue is None:
                 queue = deque()
                 stream.queue = queue
-            queue.append(data)
+            if queue and len(queue[-1]) + len(data) <= SMALL_PIECE:
+                queue[-1] += data
+            else:
+                queue.append(data)
             stream.queued_bytes += size - taken
             if stream.send_window > 0:
                 self._backlog[int(stream.id)] = stream

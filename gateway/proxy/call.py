@@ -27,6 +27,7 @@ from gateway.errors import (
 from gateway.http2.connection import NO_HANDLER, Connection
 from gateway.http2.handler import StreamHandler
 from gateway.http2.heads import RequestHead
+from gateway.http2.outbound import SMALL_PIECE
 from gateway.http2.stream import Stream
 from gateway.model import CallTrace, Endpoint, Field, Outcome, Request, Waiter
 from gateway.proxy.attempt import Attempt
@@ -177,7 +178,7 @@ class Call(StreamHandler):
             return f"service {target.key} has no live instance"
         errors = []
         for endpoint in target.endpoints[:3]:
-            errors.append(f"{endpoint.address}: {endpoint.last_error}")
+            errors.append(f"{endpoint.address}: {'left the mesh' if endpoint.removed else endpoint.last_error}")
         return f"no instance of service {target.key} can be reached ({'; '.join(errors)})"
 
     # --- open and forward ---
@@ -213,14 +214,20 @@ class Call(StreamHandler):
         """Request bytes: kept while they may have to be sent (again), passed on if there is a stream for them."""
         self.outcome.request_bytes += len(data)
         self._request_ended = end_stream
-        held = self._held
-        if held is not None and (data or end_stream):
-            held.append(data)
-            self._held_bytes += len(data)
+        if self._held is not None and (data or end_stream):
+            self._hold(self._held, data)
         attempt = self.attempt
         if attempt is not None and attempt.stream is not None:
             attempt.send(data, end_stream, now)
             self._limit_held()
+
+    def _hold(self, held: list[bytes], data: bytes) -> None:
+        """Keep request bytes; small pieces are joined, as in a stream's queue."""
+        if held and len(held[-1]) + len(data) <= SMALL_PIECE:
+            held[-1] += data
+        else:
+            held.append(data)
+        self._held_bytes += len(data)
 
     def on_trailers(self, stream: Stream, fields: list[Field], now: float) -> None:
         """The request ends with trailers."""

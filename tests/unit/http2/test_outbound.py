@@ -44,10 +44,10 @@ def test_what_does_not_fit_waits_and_is_told():
     assert int(stream.queued_bytes) == 60
     assert sent(ours) == [(1, b"a" * 100, False)]
     ours.receive(frames.window_update(1, 55))
-    assert sent(ours) == [(1, b"a" * 50, False), (1, b"b" * 5, False)]
+    assert sent(ours) == [(1, b"a" * 50 + b"b" * 5, False)], "small pieces are joined while they wait"
     ours.receive(frames.window_update(1, 1000))
     assert sent(ours) == [(1, b"b" * 5, True)]
-    assert ours.log.of(1) == [("sent", 50), ("sent", 5), ("sent", 5), ("local end",)]
+    assert ours.log.of(1) == [("sent", 55), ("sent", 5), ("local end",)]
     assert not stream.has_backlog()
     assert stream.local_closed
 
@@ -124,6 +124,20 @@ def test_no_data_beyond_the_high_water_of_one_write():
     total = sum(len(payload) for _id, payload, _end in sent(ours))
     assert total == 1_000_001
     assert not ours.connection.has_output()
+
+
+def test_many_small_pieces_wait_as_few_large_ones():
+    """A window in frames of one byte must not cost an object for each (security row 7)."""
+    ours = client(window=0)
+    stream = ours.stream(1)
+    body = bytes(number % 251 for number in range(100_000))
+    for number in range(len(body)):
+        ours.send_data(stream, body[number : number + 1])
+    assert stream.queue is not None
+    assert len(stream.queue) < 200
+    assert int(stream.queued_bytes) == len(body)
+    ours.receive(frames.window_update(1, len(body)))
+    assert b"".join(payload for _id, payload, _end in sent(ours)) == body
 
 
 def test_reset_drops_what_is_queued():

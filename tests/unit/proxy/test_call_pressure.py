@@ -175,6 +175,30 @@ def test_while_parked_a_client_may_fill_its_window_and_no_more():
     mesh.assert_idle()
 
 
+def test_a_parked_request_in_tiny_frames_is_held_in_large_pieces():
+    mesh = Mesh()
+    mesh.dialer.hang.add("a:1")
+    client = mesh.client()
+    call = client.call(body=b"", end=False)
+    mesh.run()
+    body = PATTERN[:20_000]
+    for number in range(len(body)):
+        client.inject(frames.data(1, body[number : number + 1]))
+    mesh.run()
+    connection = mesh.wire_of(client).connection
+    assert connection is not None
+    assert len(connection.streams[1].handler._held) < 50
+    client.inject(frames.data(1, b"", end=True))
+    mesh.dialer.hang.clear()
+    mesh.run()
+    assert mesh.server().seen[1].data == body
+    assert mesh.server().seen[1].ended
+    mesh.server().answer(1)
+    mesh.run()
+    assert call.header(b":status") == b"200"
+    mesh.assert_idle()
+
+
 def test_credit_is_never_more_than_what_came():
     mesh = Mesh()
     client = mesh.client()

@@ -3,7 +3,7 @@
 from helpers import frames
 from helpers.mesh import Mesh
 
-from gateway.errors import RESOURCE_EXHAUSTED
+from gateway.errors import RESOURCE_EXHAUSTED, UNAVAILABLE
 from gateway.proxy import upstream
 
 
@@ -158,6 +158,18 @@ def test_an_endpoint_that_leaves_the_mesh_finishes_its_calls():
     assert (old.data, new.data) == (b"a", b"b")
     assert leaving.closed
     assert not mesh.server("b:1").closed
+    mesh.assert_idle()
+
+
+def test_a_retry_finds_that_all_endpoints_of_its_snapshot_have_left():
+    mesh = Mesh()
+    call = mesh.client().call(body=b"x")
+    mesh.run()
+    mesh.proxy.use(mesh.proxy.snapshot, [mesh.endpoints[0]], mesh.now)
+    mesh.server().reset(1, frames.REFUSED_STREAM)
+    mesh.run()
+    assert call.status == UNAVAILABLE
+    assert "a:1: left the mesh" in call.message
     mesh.assert_idle()
 
 
