@@ -49,8 +49,14 @@ class Downstream(ConnectionHandler):
 
     def drain(self, now: float) -> None:
         """Ask the client to take its next calls elsewhere; those under way finish."""
-        if self.connection is not None:
-            self.connection.announce_shutdown()
+        connection = self.connection
+        if connection is None:
+            return
+        if connection.settings_received:
+            connection.announce_shutdown()
+        else:
+            # It has not spoken HTTP/2 yet, and would not understand a GOAWAY.
+            connection.lost("drained", now)
 
     def on_shutdown_acked(self, now: float) -> None:
         """The client knows; an idle connection can go."""
