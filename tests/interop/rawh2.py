@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 from types import TracebackType
 from typing import Self
 
@@ -13,20 +12,7 @@ import h2.errors
 import h2.events
 import h2.settings
 from mesh import PATIENCE
-
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-EMPTY_SETTINGS = b"\0\0\0\4\0\0\0\0\0"
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"", length: int | None = None) -> bytes:
-    """A frame; ``length`` may lie."""
-    size = len(payload) if length is None else length
-    return struct.pack(">I", size)[1:] + bytes((kind, flags)) + struct.pack(">I", stream) + payload
-
-
-def message(data: bytes, compressed: bool = False) -> bytes:
-    """A gRPC message as it is on the wire."""
-    return struct.pack(">?I", compressed, len(data)) + data
+from wire import message
 
 
 class RawClient:
@@ -133,19 +119,6 @@ def body_of(events: list[h2.events.Event]) -> bytes:
 
 def _text(value: bytes | str) -> str:
     return value if isinstance(value, str) else value.decode("latin-1")
-
-
-async def exchange_bytes(address: str, data: bytes, *, half_close: bool = False) -> bytes:
-    """Send bytes on a fresh connection; all that comes back until the other side closes it."""
-    host, _, port = address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    try:
-        writer.write(data)
-        if half_close:
-            writer.write_eof()
-        return await asyncio.wait_for(reader.read(), PATIENCE)
-    finally:
-        writer.close()
 
 
 class RawPeer:

@@ -10,27 +10,38 @@ import pytest
 from calls import Caller
 from grpc import aio
 from mesh import EchoServer, Instance, Mesh, unique
-from rawh2 import EMPTY_SETTINGS, PREFACE, RawClient, exchange_bytes, frame, message
-
-DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
-NO_ERROR, PROTOCOL, INTERNAL, FLOW_CONTROL, TIMEOUT, STREAM_CLOSED, FRAME_SIZE, REFUSED, CANCEL, COMPRESSION = range(10)
-CALM = 0xB
-END_STREAM, END_HEADERS, PADDED, WITH_PRIORITY = 1, 4, 8, 32
-
-
-# A request for /interop.Echo/StreamStream, as HPACK literals that touch no table.
-def literal(name: bytes, value: bytes) -> bytes:
-    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
-
-
-REQUEST = (
-    literal(b":method", b"POST")
-    + literal(b":scheme", b"http")
-    + literal(b":path", b"/interop.Echo/StreamStream")
-    + literal(b":authority", b"mesh.test")
-    + literal(b"te", b"trailers")
-    + literal(b"content-type", b"application/grpc")
+from rawh2 import RawClient
+from wire import (
+    CALM,
+    COMPRESSION,
+    CONTINUATION,
+    DATA,
+    EMPTY_SETTINGS,
+    END_HEADERS,
+    END_STREAM,
+    FLOW_CONTROL,
+    FRAME_SIZE,
+    GOAWAY,
+    HEADERS,
+    PADDED,
+    PING,
+    PREFACE,
+    PRIORITY,
+    PROTOCOL,
+    PUSH_PROMISE,
+    REFUSED,
+    REQUEST,
+    RST_STREAM,
+    SETTINGS,
+    STREAM_CLOSED,
+    WINDOW_UPDATE,
+    exchange_bytes,
+    frame,
+    frames_of,
+    literal,
+    message,
 )
+
 OPEN = frame(HEADERS, END_HEADERS, 1, REQUEST)
 # A stream that both sides have ended: the gateway answers at once that there is no such service.
 OVER = frame(HEADERS, END_HEADERS | END_STREAM, 1, REQUEST.replace(b"interop.Echo", b"interop.None"))
@@ -157,17 +168,6 @@ async def test_http1_is_answered_in_http1_and_closed(mesh: Mesh, request_bytes: 
 async def test_what_is_not_the_preface(mesh: Mesh, data: bytes) -> None:
     frames = frames_of(await exchange_bytes(mesh.gateway.address, data))
     assert [(kind, code) for kind, _, code in frames] == [(GOAWAY, PROTOCOL)]
-
-
-def frames_of(data: bytes) -> list[tuple[int, int, int]]:
-    """Kind, stream and error code (-1: has none) of each frame."""
-    frames = []
-    while data:
-        size, kind, stream = int.from_bytes(data[:3], "big"), data[3], int.from_bytes(data[5:9], "big")
-        payload, data = data[9 : 9 + size], data[9 + size :]
-        code = {GOAWAY: payload[4:8], RST_STREAM: payload}.get(kind, b"")
-        frames.append((kind, stream, int.from_bytes(code, "big") if code else -1))
-    return frames
 
 
 CONNECTION_ERRORS = {

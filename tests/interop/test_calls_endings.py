@@ -20,7 +20,8 @@ from calls import (
     phase_script,
 )
 from mesh import EchoServer, Mesh, unique
-from rawh2 import RawClient, body_of, fields_of, message
+from rawh2 import RawClient, body_of, fields_of
+from wire import message
 
 # Long enough for every call to come to its phase on a busy machine, short enough to wait for.
 DEADLINE = 1.0

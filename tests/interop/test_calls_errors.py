@@ -12,7 +12,8 @@ from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from mesh import Mesh
-from rawh2 import RawClient, fields_of, message
+from rawh2 import RawClient, fields_of
+from wire import message
 
 TEXT = "no stock: café ☕ 100%\n"
 

@@ -13,13 +13,12 @@ import pytest
 from calls import Caller
 from grpc import aio
 from mesh import Mesh, unique
-from rawh2 import RawClient, RawPeer, RawServer, fields_of, frame, message
+from rawh2 import RawClient, RawPeer, RawServer, fields_of
+from wire import CANCEL, GOAWAY, REFUSED, RST_STREAM, frame, message
 
 from registry.client import Registration
 
 Join = Callable[..., Any]
-REFUSED_STREAM, CANCEL = 7, 8
-RST_STREAM, GOAWAY = 3, 7
 
 
 class Refusing(RawServer):
@@ -67,7 +66,7 @@ async def join(mesh: Mesh) -> AsyncIterator[Join]:
 
 
 async def test_a_refused_stream_is_tried_again_with_its_whole_request(join: Join, channel: aio.Channel) -> None:
-    refusing = Refusing(REFUSED_STREAM, 1)
+    refusing = Refusing(REFUSED, 1)
     caller = Caller(channel, await join(refusing))
     body = b"y" * 40_000
     assert await caller.exchange("UnaryUnary", body) == [b"raw"]
@@ -75,7 +74,7 @@ async def test_a_refused_stream_is_tried_again_with_its_whole_request(join: Join
 
 
 async def test_a_refused_stream_is_tried_elsewhere(join: Join, channel: aio.Channel) -> None:
-    refusing = Refusing(REFUSED_STREAM, 1000)
+    refusing = Refusing(REFUSED, 1000)
     caller = Caller(channel, await join(refusing, RawServer()))
     for _ in range(20):
         assert await caller.exchange("UnaryUnary", b"x") == [b"raw"]
@@ -83,7 +82,7 @@ async def test_a_refused_stream_is_tried_elsewhere(join: Join, channel: aio.Chan
 
 
 async def test_a_call_that_is_refused_twice_fails(join: Join, channel: aio.Channel) -> None:
-    refusing = Refusing(REFUSED_STREAM, 2)
+    refusing = Refusing(REFUSED, 2)
     failure = await Caller(channel, await join(refusing)).start("UnaryUnary").failure()
     assert failure.code() is grpc.StatusCode.UNAVAILABLE
     assert "REFUSED_STREAM" in (failure.details() or "")
