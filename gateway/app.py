@@ -22,12 +22,11 @@ from gateway.control.view import MeshView
 from gateway.model import Endpoint
 from gateway.net.dialer import SocketDialer
 from gateway.net.listener import Listener
-from gateway.net.loop import LoopOutput, LoopTimers
+from gateway.net.loop import LoopAlarm, LoopOutput
 from gateway.proxy.proxy import Proxy
 from gateway.proxy.snapshot import Snapshot, SnapshotSink
 from gateway.telemetry.setup import build_recorder
 from gateway.telemetry.tracing import TraceRecorder
-from gateway.timers import TimerQueue
 
 _log = logging.getLogger(__name__)
 
@@ -90,9 +89,8 @@ class Gateway:
         """Build every part and listen. Raises ListenError, AdminError or TelemetryError: a sentence for people."""
         loop = asyncio.get_running_loop()
         rng = random.Random()
-        timers = TimerQueue()
         self._output = LoopOutput(loop)
-        self._timers = LoopTimers(loop, timers)
+        self._alarm = LoopAlarm(loop)
         self._recorder = build_recorder(os.environ)
         self._source = RegistrySource(self.options.registry, self._take_view)
         self._sink = ProxySink()
@@ -104,12 +102,12 @@ class Gateway:
         own_address = await self._own.start()
         own_endpoint = Endpoint(OWN_TARGET, "self", own_address, {})
         self._publisher = Publisher(self._sink, rng, own_endpoint, list(OwnServices.OWN_SERVICES))
-        dialer = SocketDialer(self._output, self._timers, loop)
-        self._proxy = Proxy(self._publisher.current, timers, self._recorder, dialer, self._output, rng)
+        dialer = SocketDialer(self._output, loop)
+        self._proxy = Proxy(self._publisher.current, self._alarm.timers, self._recorder, dialer, self._output, rng)
         self._sink.proxy = self._proxy
         self._sink.notify = self._own.notify
         self._apply_config(self._config)
-        self._listener = Listener(self._proxy, self._output, self._timers)
+        self._listener = Listener(self._proxy, self._output)
         self._admin: AdminServer | None = None
         try:
             self.address = await self._listener.start(self.options.listen)
@@ -205,7 +203,7 @@ class Gateway:
         self._proxy.abort("the gateway is stopping", time.monotonic())
         await asyncio.sleep(0)  # the last words of each connection are written in the next turn
         await asyncio.sleep(0)
-        self._timers.stop()
+        self._alarm.stop()
         await self._source.stop()
         if self._admin is not None:
             await self._admin.stop()

@@ -2,7 +2,7 @@
 
 import heapq
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 from gateway.model import Waiter
 
@@ -15,10 +15,23 @@ class Timer:
         self.waiter: Waiter | None = waiter
 
 
-class TimerQueue:
-    """Deadlines in a heap. Cancelling is O(1) and lazy; the heap is rebuilt when most of it is cancelled."""
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Alarm:
+    """Knows what time it is; implemented where the event loop lives."""
 
-    def __init__(self) -> None:
+    def set(self, deadline: float) -> None:
+        """The queue has a new earliest deadline: arrange for an ``expire`` then."""
+        raise NotImplementedError
+
+
+class TimerQueue:
+    """Deadlines in a heap. Cancelling is O(1) and lazy; the heap is rebuilt when most of it is cancelled.
+
+    The alarm, if there is one, hears of every deadline that is earlier than those before it.
+    """
+
+    def __init__(self, alarm: Alarm | None = None) -> None:
+        self._alarm = alarm
         self._heap: list[tuple[float, int, Timer]] = []
         self._sequence = 0
         self._cancelled: i64 = 0
@@ -28,6 +41,8 @@ class TimerQueue:
         timer = Timer(deadline, waiter)
         self._sequence += 1
         heapq.heappush(self._heap, (deadline, self._sequence, timer))
+        if self._alarm is not None and self._heap[0][2] is timer:
+            self._alarm.set(deadline)
         return timer
 
     def cancel(self, timer: Timer) -> None:

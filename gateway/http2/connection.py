@@ -102,6 +102,10 @@ class Connection(ControlFrames):
             and self._next_id <= LARGEST_STREAM_ID
         )
 
+    def unused(self) -> bool:
+        """Whether no stream was ever opened by us."""
+        return self._next_id == 1
+
     def used_up(self) -> bool:
         """Whether all stream ids were given out: no further stream can ever be opened here (section 5.1.1)."""
         return self._next_id > LARGEST_STREAM_ID

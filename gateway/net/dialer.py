@@ -5,7 +5,6 @@ import time
 
 from gateway.http2.handler import OutputQueue
 from gateway.net.address import split_address, unix_path
-from gateway.net.loop import LoopTimers
 from gateway.net.protocol import ConnectionWire
 from gateway.proxy.upstream import Dialer, UpstreamLink
 
@@ -13,10 +12,9 @@ from gateway.proxy.upstream import Dialer, UpstreamLink
 class SocketDialer(Dialer):
     """Dials over TCP, or over a unix socket for "unix:/path"."""
 
-    def __init__(self, output: OutputQueue, timers: LoopTimers, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, output: OutputQueue, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self._output = output
-        self._timers = timers
         self._loop = loop
         self._dials: dict[UpstreamLink, asyncio.Task[None]] = {}
 
@@ -39,10 +37,9 @@ class SocketDialer(Dialer):
             link.failed(plain_reason(error), time.monotonic())
         else:
             self._dials.pop(link, None)
-        self._timers.rearm()
 
     async def _open(self, link: UpstreamLink) -> None:
-        wire = UpstreamWire(link, self._output, self._timers)
+        wire = UpstreamWire(link, self._output)
         path = unix_path(link.endpoint.address)
         if path is not None:
             await self._loop.create_unix_connection(lambda: wire, path)
@@ -54,8 +51,8 @@ class SocketDialer(Dialer):
 class UpstreamWire(ConnectionWire):
     """A transport to an endpoint."""
 
-    def __init__(self, link: UpstreamLink, output: OutputQueue, timers: LoopTimers) -> None:
-        super().__init__(output, timers, False, link)
+    def __init__(self, link: UpstreamLink, output: OutputQueue) -> None:
+        super().__init__(output, False, link)
         self._link = link
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -5,7 +5,6 @@ import errno
 
 from gateway.http2.handler import OutputQueue
 from gateway.net.address import format_address, split_address
-from gateway.net.loop import LoopTimers
 from gateway.net.protocol import ConnectionWire
 from gateway.proxy.downstream import Downstream
 from gateway.proxy.proxy import Proxy
@@ -21,10 +20,9 @@ class ListenError(Exception):
 class Listener:
     """A listening socket that turns each accepted connection into a Downstream of the proxy."""
 
-    def __init__(self, proxy: Proxy, output: OutputQueue, timers: LoopTimers) -> None:
+    def __init__(self, proxy: Proxy, output: OutputQueue) -> None:
         self._proxy = proxy
         self._output = output
-        self._timers = timers
         self._server: asyncio.Server | None = None
 
     async def start(self, address: str) -> str:
@@ -39,7 +37,7 @@ class Listener:
         return format_address(host, bound[1])
 
     def _accept(self) -> ConnectionWire:
-        return DownstreamWire(self._proxy, self._output, self._timers)
+        return DownstreamWire(self._proxy, self._output)
 
     def close(self) -> None:
         """Accept no more; what is open stays."""
@@ -50,9 +48,9 @@ class Listener:
 class DownstreamWire(ConnectionWire):
     """A client's transport: its address is known once the transport is."""
 
-    def __init__(self, proxy: Proxy, output: OutputQueue, timers: LoopTimers) -> None:
+    def __init__(self, proxy: Proxy, output: OutputQueue) -> None:
         self._downstream = Downstream(proxy)
-        super().__init__(output, timers, True, self._downstream)
+        super().__init__(output, True, self._downstream)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client connected."""

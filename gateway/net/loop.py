@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from gateway.http2.handler import OutputQueue
-from gateway.timers import TimerQueue
+from gateway.timers import Alarm, TimerQueue
 
 
 class LoopOutput(OutputQueue):
@@ -22,29 +22,31 @@ class LoopOutput(OutputQueue):
         self.flush_all(time.monotonic())
 
 
-class LoopTimers:
-    """Keeps one timer of the loop on the queue's earliest deadline."""
+class LoopAlarm(Alarm):
+    """Keeps one timer of the loop on a queue's earliest deadline."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, timers: TimerQueue) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__()
+        self.timers = TimerQueue(self)
         self._loop = loop
-        self._timers = timers
         self._handle: asyncio.TimerHandle | None = None
-        self._armed_for = 0.0
+        self._set_for = 0.0
 
-    def rearm(self) -> None:
-        """Call after anything that may have added a timer. A timer that went away is found out when it would fire."""
-        deadline = self._timers.next_deadline()
-        if deadline is None or (self._handle is not None and self._armed_for <= deadline):
-            return
+    def set(self, deadline: float) -> None:
+        """Fire at the deadline, unless it fires before anyway. A timer that went away is found out when it is due."""
         if self._handle is not None:
+            if self._set_for <= deadline:
+                return
             self._handle.cancel()
-        self._armed_for = deadline
+        self._set_for = deadline
         self._handle = self._loop.call_later(max(deadline - time.monotonic(), 0.0), self._fire)
 
     def _fire(self) -> None:
         self._handle = None
-        self._timers.expire(time.monotonic())
-        self.rearm()
+        self.timers.expire(time.monotonic())
+        deadline = self.timers.next_deadline()
+        if deadline is not None:
+            self.set(deadline)
 
     def stop(self) -> None:
         """Fire no more."""

@@ -6,7 +6,6 @@ from typing import Final, cast
 
 from gateway.http2.connection import Connection
 from gateway.http2.handler import ConnectionHandler, OutputQueue, Wire
-from gateway.net.loop import LoopTimers
 
 # The transport's buffer: beyond it no more DATA is handed over until the socket took half of it.
 WRITE_HIGH_WATER: Final = 65_536
@@ -21,9 +20,8 @@ LINGER: Final = 1.0
 class ConnectionWire(Wire, asyncio.Protocol):
     """One transport with its connection; ``connection`` is set by whoever makes the wire."""
 
-    def __init__(self, output: OutputQueue, timers: LoopTimers, is_server: bool, handler: ConnectionHandler) -> None:
+    def __init__(self, output: OutputQueue, is_server: bool, handler: ConnectionHandler) -> None:
         self.connection: Final = Connection(is_server, handler, output, self)
-        self._timers = timers
         self._transport: asyncio.Transport | None = None
         self._closing = False
 
@@ -35,7 +33,6 @@ class ConnectionWire(Wire, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes from the peer."""
         self.connection.receive(data, time.monotonic())
-        self._timers.rearm()
 
     def eof_received(self) -> None:
         """The peer will send nothing more: it cannot open windows or end streams, so the transport closes."""
@@ -79,4 +76,3 @@ class ConnectionWire(Wire, asyncio.Protocol):
         self._transport = None
         reason = "the peer closed it" if exc is None else str(exc) or type(exc).__name__
         self.connection.lost(reason, time.monotonic())
-        self._timers.rearm()

@@ -36,6 +36,7 @@ from gateway.proxy.metadata import (
     NO_TIMEOUT,
     downstream_response,
     first_value,
+    has_field,
     parse_timeout,
     upstream_request,
 )
@@ -103,8 +104,9 @@ class Call(StreamHandler):
 
     def _set_deadline(self, now: float) -> bool:
         """The clock of grpc-timeout starts at the receipt of the headers."""
-        value = first_value(self.head.fields, b"grpc-timeout")
-        if not value:
+        fields = self.head.fields
+        value = first_value(fields, b"grpc-timeout")
+        if not value and not has_field(fields, b"grpc-timeout"):
             return True
         timeout = parse_timeout(value)
         if timeout == BAD_TIMEOUT:

@@ -60,15 +60,18 @@ class Downstream(ConnectionHandler):
 
     def on_shutdown_acked(self, now: float) -> None:
         """The client knows; an idle connection can go."""
-        self._close_if_drained(now)
+        self.close_if_drained(now)
 
     def on_stream_closed(self, stream: Stream, now: float) -> None:
         """The last stream of a draining connection takes it along."""
-        self._close_if_drained(now)
+        self.close_if_drained(now)
 
-    def _close_if_drained(self, now: float) -> None:
+    def close_if_drained(self, now: float) -> None:
+        """End a draining connection without streams, once its client knows or has had the time to."""
         connection = self.connection
-        if connection is not None and connection.shutdown_acked and not connection.streams:
+        if connection is None or connection.streams:
+            return
+        if connection.shutdown_acked or self.proxy.drain_patience_over:
             connection.close("drained", now)
 
     def on_connection_lost(self, reason: str, now: float) -> None:

@@ -37,6 +37,11 @@ def first_value(fields: list[Field], name: bytes) -> bytes:
     return b""
 
 
+def has_field(fields: list[Field], name: bytes) -> bool:
+    """Whether a field is there, be it empty."""
+    return any(field.name == name for field in fields)  # mypyc makes a plain loop of it
+
+
 def parse_timeout(value: bytes) -> float:
     """A grpc-timeout in seconds; BAD_TIMEOUT for anything but one to eight digits and a unit."""
     digits = value[:-1]

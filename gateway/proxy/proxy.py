@@ -6,12 +6,27 @@ from typing import Final
 from mypy_extensions import i64
 
 from gateway.http2.handler import OutputQueue
-from gateway.model import Endpoint, Recorder
+from gateway.model import Endpoint, Recorder, Waiter
 from gateway.proxy.call import Call
 from gateway.proxy.downstream import Downstream
 from gateway.proxy.snapshot import Snapshot
 from gateway.proxy.upstream import Dialer, Pool
-from gateway.timers import TimerQueue
+from gateway.timers import Timer, TimerQueue
+
+# Seconds that a client gets to answer the PING of a drain, before a connection without calls is closed all the same:
+# a new call could still be on its way (Envoy's drain_timeout between its two GOAWAYs).
+DRAIN_PATIENCE: Final = 5.0
+
+
+class DrainPatience(Waiter):
+    """Ends the wait for clients that do not answer."""
+
+    def __init__(self, proxy: "Proxy") -> None:
+        self.proxy = proxy
+
+    def wake(self, now: float) -> None:
+        """They had their time."""
+        self.proxy.end_drain_patience(now)
 
 
 class Proxy:
@@ -36,6 +51,8 @@ class Proxy:
         self.calls_ended: i64 = 0
         self.calls_failed: i64 = 0  # ended with a status other than OK
         self.draining = False
+        self.drain_patience_over = False
+        self._drain_timer: Timer | None = None
         self.downstreams: dict[int, Downstream] = {}
         self._next_downstream = 0
         self._pools: dict[Endpoint, Pool] = {}
@@ -77,12 +94,22 @@ class Proxy:
     def downstream_closed(self, downstream: Downstream) -> None:
         """A client's connection is over."""
         self.downstreams.pop(downstream.number, None)
+        if not self.downstreams and self._drain_timer is not None:
+            self.timers.cancel(self._drain_timer)
+            self._drain_timer = None
 
     def drain(self, now: float) -> None:
         """Ask every client to go elsewhere; calls under way finish."""
         self.draining = True
+        self._drain_timer = self.timers.add(now + DRAIN_PATIENCE, DrainPatience(self))
         for downstream in list(self.downstreams.values()):
             downstream.drain(now)
+
+    def end_drain_patience(self, now: float) -> None:
+        """From now on a draining connection goes with its last call, whether or not its client has answered."""
+        self.drain_patience_over = True
+        for downstream in list(self.downstreams.values()):
+            downstream.close_if_drained(now)
 
     def abort(self, reason: str, now: float) -> None:
         """End every connection at once."""

@@ -60,6 +60,7 @@ class UpstreamLink(ConnectionHandler):
         self.endpoint: Final = pool.endpoint
         self.connection: Connection | None = None
         self.ready = False
+        self.ready_since = 0.0
         self.ended = False
         self.timer: Timer | None = None
 
@@ -85,6 +86,7 @@ class UpstreamLink(ConnectionHandler):
             return
         if not self.ready:
             self.ready = True
+            self.ready_since = now
             self.pool.link_ready(self, now)
         else:
             self.pool.serve(now)
@@ -221,9 +223,17 @@ class Pool:
     # --- dialling ---
 
     def _dial_if_useful(self, now: float) -> None:
-        """At most one dial at a time; none while a backoff runs, nor beyond MAX_LINKS."""
-        if self.dialing is None and self._redial is None and len(self.links) < MAX_LINKS:
+        """At most one dial at a time; none while a backoff runs, beyond MAX_LINKS, or to a server that takes none."""
+        if self.dialing is None and self._redial is None and len(self.links) < MAX_LINKS and not self._shut():
             self._dial(now)
+
+    def _shut(self) -> bool:
+        """Whether the server allows no streams at all for now: another connection would hear the same."""
+        for link in self.links:
+            connection = link.connection
+            if connection is not None and connection.peer.max_streams == 0:
+                return True
+        return False
 
     def _dial(self, now: float) -> None:
         link = UpstreamLink(self)
@@ -285,7 +295,7 @@ class Pool:
         """The server will take no new streams on this link; calls that wait need another one."""
         if link in self.links:
             self.leaving.append(link)
-            self._drop(link)
+            self._drop(link, now)
         self._close_if_idle(link, now)
         if self._waiting:
             self._dial_if_useful(now)
@@ -296,20 +306,26 @@ class Pool:
             self.dial_failed(link, reason, now)
             return
         if link in self.links:
-            self._drop(link)
+            self._drop(link, now)
         elif link in self.leaving:
             self.leaving.remove(link)
         if self._waiting:
             self._dial_if_useful(now)
 
-    def _drop(self, link: UpstreamLink) -> None:
+    def _drop(self, link: UpstreamLink, now: float) -> None:
         """No new streams on this link. After the last one, a backoff meant for a further one holds nobody up."""
         self.links.remove(link)
-        if not self.links:
-            self.endpoint.state = IDLE
-            if self._redial is not None:
-                self._timers.cancel(self._redial)
-                self._redial = None
+        if self.links:
+            return
+        self.endpoint.state = IDLE
+        if self._redial is not None:
+            self._timers.cancel(self._redial)
+            self._redial = None
+        connection = link.connection
+        sent_away = connection is not None and connection.unused() and now - link.ready_since < BACKOFF_FIRST
+        if sent_away and not self.closed:
+            # A server that takes connections and sends them away at once is not dialled in a circle.
+            self._redial = self._timers.add(now + self._backoff(), Redial(self))
 
     def stream_closed(self, link: UpstreamLink, now: float) -> None:
         """A stream's place is free."""

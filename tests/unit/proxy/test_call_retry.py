@@ -395,3 +395,22 @@ def test_calls_of_many_clients_wait_for_one_dial():
     mesh.run()
     assert {call.status for call in calls} == {0}
     mesh.assert_idle()
+
+
+def test_a_server_that_sends_every_connection_away_is_not_dialled_in_a_circle():
+    mesh = Mesh()
+    mesh.server_values = {0x3: 0}
+    client = mesh.client()
+    call = client.call(body=b"x")
+    mesh.run()
+    mesh.servers[0].inject(frames.goaway(0))
+    mesh.run()
+    assert len(mesh.servers) == 1
+    mesh.server_values = {}
+    mesh.advance(1.3)
+    mesh.run()
+    assert len(mesh.servers) == 2
+    mesh.server(number=1).answer(1, b"ok")
+    mesh.run()
+    assert call.status == 0
+    mesh.assert_idle()

@@ -2,7 +2,7 @@
 
 import pytest
 from helpers import frames
-from helpers.mesh import CALL, First, Mesh
+from helpers.mesh import CALL, First, Mesh, Raw
 
 from gateway.errors import DEADLINE_EXCEEDED, FROM_GATEWAY, RESOURCE_EXHAUSTED, UNAVAILABLE, UNIMPLEMENTED
 from gateway.model import CallTrace, Field
@@ -270,4 +270,24 @@ def test_drain_and_a_deadline():
     mesh.advance(1.5)
     assert call.status == DEADLINE_EXCEEDED
     assert client.closed
+    mesh.assert_idle()
+
+
+def test_drain_does_not_wait_for_clients_that_never_answer():
+    mesh = Mesh()
+    client, busy = Raw(), Raw()
+    for raw in (client, busy):
+        mesh.attach(raw)
+        raw.to_say += frames.PREFACE + frames.settings()
+    busy.to_say += frames.headers(1, CALL)
+    mesh.run()
+    mesh.proxy.drain(mesh.now)
+    mesh.run()
+    mesh.advance(4.9)
+    assert len(mesh.proxy.downstreams) == 2
+    mesh.advance(0.2)
+    assert len(mesh.proxy.downstreams) == 1
+    mesh.server().answer(1, b"late")
+    mesh.run()
+    assert mesh.proxy.downstreams == {}
     mesh.assert_idle()
