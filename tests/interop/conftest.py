@@ -15,7 +15,7 @@ import mesh as harness
 import pytest
 from calls import Caller
 from grpc import aio
-from mesh import BROKEN, UNLIMITED, Child, EchoServer, Instance, Mesh
+from mesh import UNLIMITED, Child, EchoServer, Instance, Mesh
 
 LOG_TAIL = 6000  # characters of each log that a failed test shows
 ECHO = "interop.Echo"  # what the mesh's own server declares
@@ -35,9 +35,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 def _sound_logs() -> Iterator[None]:
     """No process may have been surprised."""
     yield
-    broken = [f"{child.name}:\n{text}" for child in harness.children if BROKEN.search(text := child.unread_err())]
-    harness.children[:] = [child for child in harness.children if child.running()]
-    assert not broken, "\n".join(broken)
+    harness.assert_sound()
 
 
 @pytest.fixture(scope="session")
@@ -78,8 +76,7 @@ def own_mesh() -> Iterator[Callable[..., Mesh]]:
 
     yield make
     for one in made:
-        for child in [*one.servers, one.gateway, one.registry]:
-            child.stop()
+        one.stop()
 
 
 @pytest.fixture

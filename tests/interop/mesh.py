@@ -13,7 +13,7 @@ import json
 import os
 import re
 import secrets
-import signal
+import shutil
 import socket
 import subprocess
 import sys
@@ -122,6 +122,10 @@ class Child:
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"{self.name} did not end within {PATIENCE:g} s of SIGTERM") from None
+
+    def discard(self) -> None:
+        """Remove its output."""
+        shutil.rmtree(self._directory, ignore_errors=True)
 
     def rss(self) -> int:
         """Its resident memory in bytes."""
@@ -288,9 +292,11 @@ class Mesh:
             self.gateway.await_gone(*(instance.name for instance in server.instances))
 
     def stop(self) -> None:
-        """End everything."""
+        """End everything; what still ran must end well, and without a word of surprise."""
         for child in [*self.servers, self.gateway, self.registry]:
-            child.stop()
+            expected = 0 if child.running() else child.wait()
+            assert child.stop() == expected, f"{child.name} ended with {child.wait()}: {child.err}"
+        assert_sound()
 
 
 def unique(prefix: str) -> str:
@@ -305,8 +311,19 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def assert_sound() -> None:
+    """No process was surprised since the last look; those that ended are forgotten, and their output is removed."""
+    broken = [f"{child.name}:\n{text}" for child in children if BROKEN.search(text := child.unread_err())]
+    for child in children[:]:
+        if not child.running():
+            children.remove(child)
+            child.discard()
+    assert not broken, "\n".join(broken)
+
+
 @atexit.register
 def _leave_nothing_behind() -> None:
     for child in children:
         if child.running():
-            child.signal(signal.SIGKILL)
+            child.kill()
+        child.discard()

@@ -31,7 +31,7 @@ async def test_a_message_of_64_mib(caller: Caller, kind: str) -> None:
 
 def pattern() -> bytes:
     """Every 4 bytes another number: a piece that is lost, doubled or misplaced shows."""
-    return b"".join([number.to_bytes(4, "big") for number in range(0, 65536)]) * (LARGE // (4 * 65536))
+    return b"".join([number.to_bytes(4, "big") for number in range(65536)]) * (LARGE // (4 * 65536))
 
 
 async def test_100_000_messages_from_the_server(caller: Caller) -> None:
