@@ -26,7 +26,6 @@ from gateway.net.loop import LoopAlarm, LoopOutput
 from gateway.proxy.proxy import Proxy
 from gateway.proxy.snapshot import Snapshot, SnapshotSink
 from gateway.telemetry.setup import build_recorder
-from gateway.telemetry.tracing import TraceRecorder
 
 _log = logging.getLogger(__name__)
 
@@ -175,8 +174,7 @@ class Gateway:
         counters["generation"] = self._publisher.current.generation
         counters["registry_connected"] = self._source.status.connected
         counters["draining"] = self._proxy.draining
-        if isinstance(self._recorder, TraceRecorder):
-            counters.update(self._recorder.counters())
+        counters.update(self._recorder.counters())
         return counters
 
     # --- the end ---
@@ -209,8 +207,7 @@ class Gateway:
             await self._admin.stop()
         await self._own.stop()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if isinstance(self._recorder, TraceRecorder):
-            await asyncio.to_thread(self._recorder.close, FLUSH_TIMEOUT)
+        await asyncio.to_thread(self._recorder.close, FLUSH_TIMEOUT)
 
 
 async def run_gateway(options: GatewayOptions, config: Config, say: Callable[[str], None]) -> int:

@@ -147,7 +147,7 @@ class CallTrace:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Recorder:
-    """Hears of calls; the tracing part implements it. Both methods must return at once and never raise.
+    """Hears of calls; the tracing part implements it. ``begin`` and ``end`` must return at once and never raise.
 
     ``replaced`` holds the names of the request fields that ``begin`` speaks for: the gateway drops them from a
     forwarded request and puts ``CallTrace.upstream_fields`` in their place. The base class records nothing, and
@@ -165,6 +165,14 @@ class Recorder:
 
     def end(self, trace: CallTrace | None, outcome: Outcome) -> None:
         """The call ended. Called exactly once a call, also for calls that were never forwarded."""
+
+    def counters(self) -> dict[str, int]:
+        """What became of the records, for operators."""
+        return {}
+
+    def close(self, timeout: float) -> bool:
+        """Get rid of what is still held, within ``timeout`` seconds; whether all of it went out. May block."""
+        return True
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
