@@ -31,6 +31,9 @@ ECHO_SERVER = Path(__file__).with_name("echo_server.py")
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 # Seconds that anything may take on a busy machine before a test gives up on it.
 PATIENCE = 20.0
+# Seconds for what is over to be gone: fewer than any deadline that the tests give their calls, so that a timer that
+# was left behind does not end by itself in time.
+SETTLING = 8.0
 POLL = 0.01
 # A gateway without calls has none of these, whatever connections it keeps.
 IDLE = ("calls", "downstream_streams", "upstream_streams", "waiting_for_a_link", "timers")
@@ -197,7 +200,7 @@ class Gateway(Child):
             counters = self.counters()
             return {name: counters[name] for name in IDLE if counters[name]}
 
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + SETTLING
         while remains := left():
             assert time.monotonic() < deadline, f"the gateway is left with {remains}"
             time.sleep(POLL)
@@ -259,7 +262,7 @@ class EchoServer(Child):
 
     def assert_idle(self) -> None:
         """Wait until no call is left."""
-        wait_for(f"the end of all calls at {self.name}", lambda: self.control("look")["active"] == 0)
+        wait_for(f"the end of all calls at {self.name}", lambda: self.control("look")["active"] == 0, SETTLING)
 
 
 class Mesh:
