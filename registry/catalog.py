@@ -7,12 +7,14 @@ back), services that have no instance now, and the history from which a watcher 
 import itertools
 from collections import OrderedDict, deque
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 from registry.model import Batch, Change, Name, Record, ServiceKey
 
 HISTORY_SECONDS = 600.0
-MAX_HISTORY_CHANGES = 100_000  # about 50 MiB when every change is of another record
+MAX_HISTORY_CHANGES = 100_000
+MAX_HISTORY_BYTES = 64 * 1024 * 1024  # so many changes of usual size are half of it; one with all labels is 20 KiB
 TOMBSTONE_SECONDS = 600.0
 MAX_TOMBSTONES = 100_000  # as many as there can be instances
 MAX_EMPTY_SERVICES = 10_000  # services without an instance: names that came and went
@@ -54,6 +56,7 @@ class Catalog:
         self._incarnation_floor = 0  # no forgotten name had a higher one
         self._history: deque[Batch] = deque()
         self._history_changes = 0
+        self._history_bytes = 0
 
     def __len__(self) -> int:
         return len(self._records)
@@ -122,17 +125,22 @@ class Catalog:
             else:
                 self._put(change.record)
         self.revision = batch.revision
-        self._history.append(batch)
+        # Descriptor sets are held, and dropped, with the records that refer to them.
+        self._history.append(replace(batch, descriptors={}))
         self._history_changes += len(batch.changes)
+        self._history_bytes += batch.size
         self.sweep(batch.time)
 
     def sweep(self, now: float) -> None:
         """Forget what is too old or too much: history, tombstones, services without an instance."""
         while self._history and (
-            self._history_changes > MAX_HISTORY_CHANGES or now - self._history[0].time >= HISTORY_SECONDS
+            self._history_changes > MAX_HISTORY_CHANGES
+            or self._history_bytes > MAX_HISTORY_BYTES
+            or now - self._history[0].time >= HISTORY_SECONDS
         ):
             gone = self._history.popleft()
             self._history_changes -= len(gone.changes)
+            self._history_bytes -= gone.size
             self.compacted = gone.revision
         while self._tombstones:
             name, oldest = next(iter(self._tombstones.items()))

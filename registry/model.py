@@ -141,6 +141,11 @@ class Batch:
     changes: tuple[Change, ...]
     descriptors: dict[str, bytes] = field(default_factory=dict)
 
+    @property
+    def size(self) -> int:
+        """About how many bytes its changes take on the wire."""
+        return sum(change.size for change in self.changes)
+
 
 def visible_state(ready: bool, draining: bool, suspect: bool) -> State:
     """What gateways are told: a wish for no calls outranks the doubt of a missed beat, which leaves it in use."""

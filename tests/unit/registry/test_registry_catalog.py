@@ -1,5 +1,8 @@
+import sys
+from dataclasses import replace
+
 import pytest
-from registry_world import ALL, World, boot, name
+from registry_world import ALL, World, boot, name, registration
 
 from registry.catalog import HISTORY_SECONDS, MAX_EMPTY_SERVICES, Catalog, Scope
 from registry.model import Batch, ServiceKey
@@ -71,6 +74,31 @@ def test_history_is_bounded_by_number(monkeypatch):
         world.register(f"i{number}")
     assert world.catalog.compacted == 15
     assert len(list(world.catalog.since(15, ALL))) == 10
+
+
+def test_history_is_bounded_by_size(monkeypatch):
+    monkeypatch.setattr("registry.catalog.MAX_HISTORY_BYTES", 50_000)
+    world = World()
+    for number in range(25):
+        world.register(f"i{number}", labels=(("note", "x" * 10_000),))
+    assert world.catalog.compacted == 21
+    assert len(list(world.catalog.since(21, ALL))) == 4
+
+
+def test_history_keeps_no_descriptor_sets():
+    world = World()
+    descriptor_set = b"".join([b"held with ", b"its record"])
+    held_before = sys.getrefcount(descriptor_set)
+
+    def come_and_go() -> None:
+        wish = replace(registration("a"), descriptor_set=descriptor_set)
+        wish = replace(wish, spec=replace(wish.spec, descriptor_digest="d1"))
+        batch, granted = world.rules.register(wish, world.now)
+        assert world.commit(batch).descriptors == {"d1": descriptor_set}
+        world.deregister(granted.lease_id)
+
+    come_and_go()
+    assert sys.getrefcount(descriptor_set) == held_before
 
 
 def test_a_future_revision_cannot_be_resumed():
