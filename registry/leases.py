@@ -105,6 +105,7 @@ class Lease:
         "lease_id",
         "name",
         "not_ready_reason",
+        "reasons",
         "suspect",
         "takeovers",
         "ttl",
@@ -124,6 +125,7 @@ class Lease:
         self.suspect = False
         self.beats_since_doubt = 0
         self.bucket: TokenBucket | None = None  # made at the first change of readiness
+        self.reasons: TokenBucket | None = None  # the same for the reason alone
         self.takeovers: tuple[Takeover, ...] = ()  # of its name, newest last
         self.blocked_until = 0.0  # until when nobody may take the name over
         self.armed = 0.0  # the time of its one valid entry in the heap; 0.0 without one

@@ -274,15 +274,18 @@ class Rules:
         return replace(record, ready=ready, not_ready_reason=reason, state=state)
 
     def _gated_claim(self, record: Record, lease: Lease, now: float) -> tuple[bool, str]:
-        """What to publish of a changed claim. Too many changes hold it not ready; stepping back always passes."""
-        if lease.bucket is None:
-            lease.bucket = TokenBucket(now)
+        """What to publish of a changed claim. Too many changes hold it not ready; stepping back always passes.
+
+        News of the reason alone have their own budget: who reports progress while it starts is not flapping.
+        """
+        if lease.claims_ready == record.ready:
+            lease.reasons = lease.reasons or TokenBucket(now)
+            return record.ready, lease.not_ready_reason if lease.reasons.take(now) else record.not_ready_reason
+        lease.bucket = lease.bucket or TokenBucket(now)
         allowed = lease.bucket.take(now)
-        if lease.claims_ready:
-            return (True, "") if allowed else (False, FLAPPING)
-        if allowed or record.ready:
-            return False, lease.not_ready_reason
-        return False, record.not_ready_reason
+        if lease.claims_ready and not allowed:
+            return False, FLAPPING
+        return lease.claims_ready, lease.not_ready_reason
 
     def _living(self, lease_id: bytes, now: float) -> Lease:
         lease = self.leases.get(lease_id)

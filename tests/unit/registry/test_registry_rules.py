@@ -205,6 +205,14 @@ class TestBeats:
         assert world.record().state is State.READY
         assert world.record().not_ready_reason == ""
 
+    def test_who_reports_progress_while_it_starts_is_not_flapping(self, world):
+        granted = world.register(ready=False, not_ready_reason="loading")
+        for percent in range(0, 100, 10):
+            world.beat(granted.lease_id, ready=False, reason=f"loaded {percent} %")
+        assert world.record().not_ready_reason == "loaded 40 %"
+        world.beat(granted.lease_id, ready=True)
+        assert world.record().state is State.READY
+
     def test_stepping_back_always_passes(self, world):
         granted = world.register()
         for ready in (False, True, False, True, False):
