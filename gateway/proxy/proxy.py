@@ -13,9 +13,9 @@ from gateway.proxy.snapshot import Snapshot
 from gateway.proxy.upstream import Dialer, Pool
 from gateway.timers import Timer, TimerQueue
 
-# Seconds that a client gets to answer the PING of a drain, before a connection without calls is closed all the same:
-# a new call could still be on its way (Envoy's drain_timeout between its two GOAWAYs).
-DRAIN_PATIENCE: Final = 5.0
+# Seconds that a client gets to answer the PING of a drain: some round trips. A connection without calls is then closed
+# all the same; its last GOAWAY says which streams were never looked at, so nothing is lost.
+DRAIN_PATIENCE: Final = 2.0
 
 
 class DrainPatience(Waiter):

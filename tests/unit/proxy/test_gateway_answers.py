@@ -283,7 +283,7 @@ def test_drain_does_not_wait_for_clients_that_never_answer():
     mesh.run()
     mesh.proxy.drain(mesh.now)
     mesh.run()
-    mesh.advance(4.9)
+    mesh.advance(1.9)
     assert len(mesh.proxy.downstreams) == 2
     mesh.advance(0.2)
     assert len(mesh.proxy.downstreams) == 1
