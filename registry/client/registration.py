@@ -11,6 +11,8 @@ from random import Random
 from types import TracebackType
 from typing import Final, Self
 
+import grpc
+
 from registry.client.calls import deregister_anywhere
 from registry.client.dial import DEFAULT_REGISTRY, Addresses
 from registry.client.errors import RegistrationError, RegistryError
@@ -19,6 +21,7 @@ from registry.client.record import InstanceRecord
 from registry.client.standing import LeaseState, Standing, StateListener
 
 DEFAULT_TTL: Final = 15.0  # seconds: beats go every five, so two may be lost without harm
+MAX_TTL: Final = 1e9  # seconds: thirty years, which fit into every field; the registry clamps far below
 CLOSE_TIMEOUT: Final = 2.0  # seconds that each step of leaving may take when the registry is away
 
 _log = logging.getLogger(__name__)
@@ -31,7 +34,8 @@ class Registration:
     ``connect_timeout`` and ``drain_time`` are seconds. Entering raises RegistrationError with the registry's reason
     when it refuses, or when none answers within ``connect_timeout`` - unless ``wait_for_registry`` is set: then the
     background task keeps trying. ``on_state`` hears every change of state with a sentence why, in the event loop.
-    Leaving drains for ``drain_time`` (0 only marks the instance), then deregisters.
+    Leaving drains for ``drain_time`` (0 only marks the instance), then deregisters. ValueError for a registry address
+    or a ``ttl`` that is none.
     """
 
     def __init__(
@@ -54,6 +58,8 @@ class Registration:
         clock: Callable[[], float] = time.monotonic,
         rng: Random | None = None,
     ) -> None:
+        if not abs(ttl) <= MAX_TTL:
+            raise ValueError(f"bad ttl {ttl!r}: expected seconds, at most {MAX_TTL:g}")
         record = InstanceRecord(
             namespace=namespace,
             service=service,
@@ -73,6 +79,7 @@ class Registration:
             Addresses(registry), record, ttl, self._standing, wait_for_registry, clock, rng or Random()
         )
         self._updating = asyncio.Lock()
+        self._started = False
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -116,9 +123,10 @@ class Registration:
 
     async def start(self) -> None:
         """Register, and keep the lease alive from now on; RegistrationError when that fails."""
-        if self._task is not None:
+        if self._started:
             raise RegistrationError("this registration was already started; make a new one for another life")
         self._check(self.record)
+        self._started = True
         self._task = asyncio.create_task(self._keeper.run(), name=f"lease of {self.record}")
         try:
             async with asyncio.timeout(self._connect_timeout):
@@ -222,6 +230,7 @@ class Registration:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None  # a cancelled task holds its frames, and they the connection
 
     @staticmethod
     def _check(record: InstanceRecord) -> None:
@@ -229,4 +238,4 @@ class Registration:
         try:
             record.spec()
         except (TypeError, ValueError) as error:
-            raise RegistrationError(f"cannot register {record}: {error}") from None
+            raise RegistrationError(f"cannot register {record}: {error}", grpc.StatusCode.INVALID_ARGUMENT) from None

@@ -1,6 +1,8 @@
 """The client against the registry itself: the same promises as against the scripted one, kept together."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from random import Random
 from typing import Any
@@ -82,6 +84,23 @@ async def test_the_life_of_a_lease_as_a_watcher_sees_it(server: RegistryServer) 
         view = await until(watcher, lambda view: not view.instances)
         assert [departure.reason for departure in view.departures] == [RemovalReason.DEREGISTERED]
         assert view.known_services == {"cart"}
+
+
+async def test_a_closed_registration_holds_no_connection(server: RegistryServer) -> None:
+    leases = [lease_at(server) for _ in range(3)]
+    await asyncio.gather(*(lease.start() for lease in leases))
+    connections = [weakref.ref(lease._keeper._calls) for lease in leases]
+    await asyncio.gather(*(lease.close() for lease in leases))
+    gc.collect()
+    assert [connection() for connection in connections] == [None, None, None]
+    with pytest.raises(RegistrationError, match="already started"):
+        await leases[0].start()
+
+
+@pytest.mark.parametrize("ttl", [float("nan"), float("inf"), 1e300])
+def test_a_ttl_that_is_no_number_of_seconds_is_refused(ttl: float) -> None:
+    with pytest.raises(ValueError, match="bad ttl"):
+        Registration(service="cart", address="127.0.0.1:50051", ttl=ttl)
 
 
 async def test_a_long_reason_costs_no_lease(server: RegistryServer) -> None:
