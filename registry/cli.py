@@ -15,6 +15,8 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import typer
 
 DEFAULT_LISTEN = "127.0.0.1:7500"
+LONGEST_TTL = 300.0  # seconds: the longest lease that a registry grants
+MAX_SECONDS = 1e9  # thirty years fit into every field; the registry shortens what is too long for it
 
 _T = TypeVar("_T")
 
@@ -44,10 +46,27 @@ def add_commands(app: typer.Typer) -> None:
     app.command("instances", epilog="Example: meshway instances cart")(instances_command)
 
 
+def run(app: typer.Typer) -> NoReturn:
+    """Run a command-line program; wrong use is one sentence on stderr and exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+    except typer.TyperException as error:
+        # Several lines are a help text, which is what a command group without a command answers.
+        said = error.format_message()
+        print(said if "\n" in said else f"meshway: {said.rstrip('.')}. See --help.", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
 def registry_command(
     listen: Annotated[str, typer.Option(help="Where services and gateways reach it.", metavar="H:P")] = DEFAULT_LISTEN,
     min_ttl: Annotated[
-        float, typer.Option(min=0.1, help="The shortest lease in seconds; shorter wishes get this.", metavar="S")
+        float,
+        typer.Option(
+            min=0.1, max=LONGEST_TTL, help="The shortest lease in seconds; shorter wishes get this.", metavar="S"
+        ),
     ] = 3.0,
     allow_local_addresses: Annotated[
         bool,
@@ -93,7 +112,9 @@ def register_command(
     ] = None,
     label: Annotated[list[str] | None, typer.Option(help="A label; repeat for more.", metavar="K=V")] = None,
     weight: Annotated[int, typer.Option(min=0, max=65535, help="Its share of calls; 0 gets none.", metavar="N")] = 1,
-    ttl: Annotated[float, typer.Option(min=0.001, help="Seconds that its lease outlives it.", metavar="S")] = 15.0,
+    ttl: Annotated[
+        float, typer.Option(min=0.001, max=MAX_SECONDS, help="Seconds that its lease outlives it.", metavar="S")
+    ] = 15.0,
     instance_id: Annotated[str | None, typer.Option(help="Its name; made up if not given.", metavar="ID")] = None,
     namespace: NamespaceOption = "",
     descriptor_set: Annotated[
@@ -101,7 +122,10 @@ def register_command(
         typer.Option(help="A serialized FileDescriptorSet, for the gateway's reflection.", metavar="FILE"),
     ] = None,
     drain_time: Annotated[
-        float, typer.Option(min=0.0, help="Seconds without new calls before COMMAND is told to stop.", metavar="S")
+        float,
+        typer.Option(
+            min=0.0, max=MAX_SECONDS, help="Seconds without new calls before COMMAND is told to stop.", metavar="S"
+        ),
     ] = 1.0,
     start_timeout: Annotated[
         float, typer.Option(min=0.1, help="Seconds for the service to come up and be well.", metavar="S")
@@ -117,11 +141,12 @@ def register_command(
     once. The exit code is COMMAND's, or 128+n if a signal ended it.
     """
     _quiet_logs()
-    from registry.client import split_address
+    from registry.client import parse_addresses, split_address
     from registry.register_command import RegisterCommand, RegisterOptions
 
     try:
         split_address(address)
+        parse_addresses(registry)  # before COMMAND is started for nothing
         options = RegisterOptions(
             registry=registry,
             service=service,

@@ -168,6 +168,8 @@ async def _check_listen(listen: str) -> tuple[str, int]:
         found = await loop.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise ListenError(f"cannot listen on {listen}: {error.strerror}") from error
+    except UnicodeError as error:  # from the encoding of host names: an empty or overlong label
+        raise ListenError(f"cannot listen on {listen}: {host} is no name of a host") from error
     family, kind, protocol, _, address = found[0]
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -69,9 +69,20 @@ def split_address(address: str) -> tuple[str, int]:
         host = host[1:-1]
     elif ":" in host:
         raise ValueError(f"bad address {address!r}: an IPv6 host needs brackets, as in [::1]:7500")
-    if not colon or not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+    if not colon or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
         raise ValueError(f"bad address {address!r}: expected HOST:PORT with a port from 1 to 65535")
+    if not _is_host(host):
+        raise ValueError(f"bad address {address!r}: {host!r} is no name or address of a host")
     return host, int(port)
+
+
+def _is_host(host: str) -> bool:
+    """Whether a resolver can be asked for it: it takes no empty or overlong label, and answers nothing to a space."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return bool(host) and not any(character.isspace() for character in host)
 
 
 def open_channel(address: str) -> grpc.aio.Channel:

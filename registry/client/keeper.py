@@ -24,7 +24,6 @@ from registry.client.standing import LeaseState, Standing
 
 DEFAULT_DRAIN: Final = 30.0  # seconds that open calls get to finish
 MAX_REASON: Final = 1024  # characters; the registry refuses more, and a lease must not be lost over a long sentence
-MIN_DRAIN: Final = 0.001  # seconds: the registry refuses a deadline of nothing
 MAX_REREGISTER_SPREAD: Final = 5.0  # seconds over which a fleet spreads out when a registry has lost its leases
 
 _log = logging.getLogger(__name__)
@@ -225,7 +224,7 @@ class LeaseKeeper(BeatSource):
         assert self.grant is not None
         assert self._drain_until is not None
         sent = self._clock()
-        left = await calls.drain(self.grant.lease_id, max(MIN_DRAIN, self._drain_until - sent))
+        left = await calls.drain(self.grant.lease_id, self._drain_until - sent)
         self._drain_until = sent + left
         self._drain_told = True
         self._standing.well(draining=True)

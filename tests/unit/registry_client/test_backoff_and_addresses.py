@@ -53,3 +53,11 @@ def test_an_ipv6_address_needs_brackets() -> None:
 def test_too_many_addresses_are_a_mistake() -> None:
     with pytest.raises(ValueError, match="at most 16"):
         parse_addresses([f"h:{port}" for port in range(1, 18)])
+
+
+@pytest.mark.parametrize(
+    "address", ["a..b:80", "x" * 64 + ":80", "two words:80", ":80", "host:0", "host:65536", "host:٣"]
+)
+def test_an_address_that_cannot_be_one_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match="bad address"):
+        split_address(address)

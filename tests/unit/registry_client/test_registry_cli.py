@@ -37,7 +37,9 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
         (["services", "--registry", "nonsense"], "bad address 'nonsense'"),
         (["instances", "--registry", "nonsense"], "bad address 'nonsense'"),
         (["registry", "--listen", "nonsense"], "nonsense"),
-        (["registry", "--min-ttl", "1000"], "max_ttl_ms"),
+        (["registry", "--listen", "a..b:7500"], "cannot listen on a..b:7500"),
+        ([*REGISTER[:-1], "a..b:80"], "bad address 'a..b:80'"),
+        ([*REGISTER, "--registry", "nonsense", "--", "sleep", "60"], "bad address 'nonsense'"),
     ],
 )
 def test_wrong_use_is_code_2_and_one_sentence(arguments: list[str], words: str) -> None:
@@ -47,7 +49,18 @@ def test_wrong_use_is_code_2_and_one_sentence(arguments: list[str], words: str) 
     assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [["register"], ["services", "-o", "xml"], [*REGISTER, "--weight", "70000"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["register"],
+        ["services", "-o", "xml"],
+        [*REGISTER, "--weight", "70000"],
+        [*REGISTER, "--ttl", "inf"],
+        [*REGISTER, "--drain-time", "inf"],
+        ["registry", "--min-ttl", "1000"],
+        ["registry", "--min-ttl", "inf"],
+    ],
+)
 def test_wrong_flags_are_code_2(arguments: list[str]) -> None:
     assert runner.invoke(app, arguments).exit_code == 2
 
