@@ -14,7 +14,7 @@ import typer
 
 from gateway import is_compiled
 from gateway.config import Config, ConfigError, load_config
-from registry.cli import add_commands
+from registry.cli import add_commands, run
 
 DEFAULT_LISTEN = "127.0.0.1:8080"
 DEFAULT_REGISTRY = "127.0.0.1:7500"
@@ -148,7 +148,7 @@ add_commands(cli)
 
 def main() -> None:
     """The console script."""
-    cli()
+    run(cli)
 
 
 if __name__ == "__main__":

@@ -69,14 +69,14 @@ def test_other_addresses_of_the_gateway(option: str) -> None:
 
 @pytest.mark.parametrize("command", ["gateway", "registry"])
 def test_a_flag_that_does_not_exist(command: str) -> None:
-    assert "--frobnicate" in refused(command, "--frobnicate")
+    assert "--frobnicate" in one_sentence(refused(command, "--frobnicate"))
 
 
 @pytest.mark.parametrize(
     ("command", "flag", "value"), [("gateway", "--drain-timeout", "soon"), ("registry", "--min-ttl", "0")]
 )
 def test_a_value_that_does_not_fit_its_flag(command: str, flag: str, value: str) -> None:
-    said = refused(command, flag, value)
+    said = one_sentence(refused(command, flag, value))
     assert flag in said
     assert "Invalid value" in said
 
