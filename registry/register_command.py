@@ -208,22 +208,22 @@ class RegisterCommand:
     async def _drain(self, lease: Registration) -> None:
         """Take no new calls for the drain time, then tell COMMAND to stop; a second signal cuts it short."""
         assert self._stop is not None
-        with contextlib.suppress(RegistrationError):
+
+        async def without_new_calls() -> None:
             if await lease.drain(self._options.drain_time + EXIT_DRAIN):
-                waits = [asyncio.create_task(self._hurry.wait())]
-                await asyncio.wait(
-                    waits + ([self._exited] if self._exited else []),
-                    timeout=self._options.drain_time,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                waits[0].cancel()
+                await asyncio.sleep(self._options.drain_time)
+
+        with contextlib.suppress(_Ended, RegistrationError):
+            await self._unless_ended(without_new_calls(), self._hurry)
         if not self._passed_on:
             self._pass_on(self._stop)
 
     async def _deregister_after_exit(self, lease: Registration) -> int:
         code = await self._exit_code()
-        await lease.close(drain=False)
-        self._say(f"deregistered; {self._options.command[0]} ended with exit code {code}.")
+        held = lease.incarnation > 0
+        gone = await lease.close(drain=False)
+        left = "deregistered; " if gone else "the registry is away, so the lease ends by itself; "
+        self._say(f"{left if held else ''}{self._options.command[0]} ended with exit code {code}.")
         return code
 
     def _what_is_registered(self, lease: Registration) -> str:
@@ -267,10 +267,13 @@ class RegisterCommand:
             with contextlib.suppress(ProcessLookupError):
                 self._child.send_signal(number)
 
-    async def _unless_ended(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """The result of the work; _Ended, with the work cancelled, if a signal or COMMAND's exit comes first."""
+    async def _unless_ended(self, work: Coroutine[Any, Any, _T], stop: asyncio.Event | None = None) -> _T:
+        """The result of the work; _Ended, with the work cancelled, if a signal or COMMAND's exit comes first.
+
+        ``stop`` says which signal: by default the first.
+        """
         doing = asyncio.create_task(work)
-        stopping = asyncio.create_task(self._stopping.wait())
+        stopping = asyncio.create_task((stop or self._stopping).wait())
         ends: list[asyncio.Task[Any]] = [stopping] + ([self._exited] if self._exited else [])
         try:
             await asyncio.wait([doing, *ends], return_when=asyncio.FIRST_COMPLETED)

@@ -187,9 +187,10 @@ class Registration:
         """
         return await self._keeper.drain(deadline)
 
-    async def close(self, drain_time: float | None = None, *, drain: bool = True) -> None:
+    async def close(self, drain_time: float | None = None, *, drain: bool = True) -> bool:
         """Drain for ``drain_time`` seconds (by default as constructed), deregister, stop. Safe to repeat.
 
+        True: the registry holds no lease of this registration. False: it is away, and the lease ends by itself.
         Each step takes at most CLOSE_TIMEOUT seconds beyond the drain time, also when the registry is away. With
         ``drain=False`` the instance leaves at once, as one does that is dead already.
         """
@@ -197,12 +198,15 @@ class Registration:
             await self._drain_for(self._drain_time if drain_time is None else drain_time)
         await self._stop()
         grant, self._keeper.grant = self._keeper.grant, None
+        gone = True
         if grant is not None and not self._standing.over:
             addresses = self._keeper.addresses
             order = (addresses.current, *(other for other in addresses.all if other != addresses.current))
-            if not await deregister_anywhere(order, grant.lease_id, CLOSE_TIMEOUT):
+            gone = await deregister_anywhere(order, grant.lease_id, CLOSE_TIMEOUT)
+            if not gone:
                 _log.warning("%s: could not deregister; its lease ends by itself in %.0f s", self.record, grant.ttl)
         self._standing.finish(LeaseState.CLOSED, None)
+        return gone
 
     async def _drain_for(self, seconds: float) -> None:
         """Tell the registry to drain, and give gateways the time for it; no wait if it cannot be told."""

@@ -115,12 +115,15 @@ class SyncRegistration:
             self._end_thread()
             raise
 
-    def close(self, drain_time: float | None = None, *, drain: bool = True) -> None:
-        """Drain for ``drain_time`` seconds, deregister, end the thread. Safe to repeat."""
+    def close(self, drain_time: float | None = None, *, drain: bool = True) -> bool:
+        """Drain for ``drain_time`` seconds, deregister, end the thread. Safe to repeat.
+
+        True: the registry holds no lease of this registration. False: it is away, and the lease ends by itself.
+        """
         if self._loop is None:
-            return
+            return True
         try:
-            self._do(self._inner.close(drain_time, drain=drain))
+            return self._do(self._inner.close(drain_time, drain=drain))
         finally:
             self._end_thread()
 

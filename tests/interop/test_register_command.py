@@ -234,6 +234,26 @@ async def test_a_second_signal_is_passed_at_once(server: RegistryServer, tmp_pat
         assert run.log() == ["up", "SIGINT"]
 
 
+async def test_a_registry_that_hangs_delays_no_hurried_end_and_is_not_said_to_know_of_it(tmp_path: Path) -> None:
+    arguments = (sys.executable, "-m", "registry", "registry", "--listen", "127.0.0.1:0")
+    registry = await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE)
+    try:
+        assert registry.stdout is not None
+        address = (await registry.stdout.readline()).decode().split()[-1]
+        async with Run(address, tmp_path) as run:
+            await run.start("--drain-time", "120")
+            await run.said("registered")
+            registry.send_signal(signal.SIGSTOP)
+            run.send(signal.SIGTERM)
+            run.send(signal.SIGINT)
+            assert await run.exit_code() == 7
+            await run.said("the registry is away, so the lease ends by itself")
+            assert run.log() == ["up", "SIGINT"]
+    finally:
+        registry.kill()
+        await registry.wait()
+
+
 async def test_health_after_registration_makes_it_ready_or_not(server: RegistryServer, tmp_path: Path) -> None:
     async with Run(server.address, tmp_path) as run:
         await run.start()
