@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -269,3 +270,59 @@ async def test_descriptor_sets_are_fetched_by_digest(server: RegistryServer):
 def test_a_bad_address_is_refused_at_once():
     with pytest.raises(ValueError, match="nonsense"):
         RegistrySource("nonsense", lambda view: None)
+
+
+class Busy:
+    """A publisher that takes 10 ms of a clock of its own for each view."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.views: list[MeshView] = []
+        self.source = RegistrySource("127.0.0.1:1", self.take, clock=lambda: self.now)
+
+    def take(self, view: MeshView) -> None:
+        self.now += 0.01
+        self.views.append(view)
+
+    async def until(self, count: int) -> MeshView:
+        async with asyncio.timeout(10):
+            while len(self.views) < count:  # noqa: ASYNC110 - the source has nothing to wait for
+                await asyncio.sleep(0.005)
+        return self.views[-1]
+
+
+async def test_views_that_come_while_the_last_one_is_paid_for_are_summed_up():
+    busy = Busy()
+    for view in (listed("a"), listed("a", "b"), listed("a", "b", "c"), listed("b", "c", departed=("a",))):
+        busy.source._take(view)
+    assert [ids(view) for view in busy.views] == [["a"]]
+    assert ids(await busy.until(2)) == ["b", "c"]
+    await busy.source.stop()
+
+
+async def test_departures_are_summed_up_too():
+    busy = Busy()
+    busy.source._take(listed("a", "b"))
+    busy.source._take(listed("b", warming=True, departed=("a",)))
+    busy.source._take(listed(warming=True))
+    assert ids(await busy.until(2)) == ["b"], "only one of them said that it leaves"
+    await busy.source.stop()
+
+
+async def test_a_view_of_another_epoch_is_not_summed_up_with_those_before():
+    busy = Busy()
+    busy.source._take(listed("a"))
+    busy.source._take(replace(listed(departed=("a",)), epoch=b"1"))
+    busy.source._take(replace(listed("a"), epoch=b"1"))
+    busy.source._take(replace(listed(warming=True), epoch=b"2"))
+    assert ids(await busy.until(3)) == ["a"], "it was back before the registry lost its past"
+    await busy.source.stop()
+
+
+async def test_a_stopped_source_gives_no_view_that_waited():
+    busy = Busy()
+    busy.source._take(listed("a"))
+    busy.source._take(listed("b"))
+    await busy.source.stop()
+    await asyncio.sleep(0.1)
+    assert len(busy.views) == 1
