@@ -11,7 +11,7 @@ from calls import KINDS, Caller
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
-from mesh import Mesh
+from mesh import EchoServer, Mesh
 from rawh2 import RawClient, fields_of
 from wire import message
 
@@ -51,9 +51,11 @@ async def test_an_error_at_once(caller: Caller, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_an_error_after_headers(caller: Caller, kind: str) -> None:
-    conversation = caller.start(kind, [["headers"], abort()], early=True)
+async def test_an_error_after_headers(caller: Caller, echo: EchoServer, kind: str) -> None:
+    # Held apart: grpc.aio shows no initial metadata when a status that is not OK overtakes it in its own queue.
+    conversation = caller.start(kind, [["headers"], ["hold"], abort()], early=True)
     assert (await conversation.headers())["x-instance"] == "echo-1"
+    await echo.release(conversation.name)
     check(await conversation.failure())
 
 
