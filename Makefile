@@ -91,6 +91,7 @@ endef
 
 # build/lib* is what the last build left: modules renamed since then would be packed again.
 .venv-compiled/built: .venv-compiled/installed $(SOURCES)
+	@command -v $(CC) >/dev/null || { echo "Compiling needs a C compiler and $(CC) is not one here: on Debian or Ubuntu, apt-get install build-essential"; exit 1; }
 	rm -rf build/lib* build/bdist*
 	MESHWAY_COMPILE=1 .venv-compiled/bin/python $(PIP) install -q --no-deps --force-reinstall .
 	@touch $@
