@@ -92,7 +92,12 @@ class HeartbeatStream:
             await asyncio.gather(reader, return_exceptions=True)
         if self._verdict is not None:
             return self._verdict
-        raise self._failure or RegistryError(f"the registry at {self._address} ended the heartbeat stream")
+        raise self._taken_failure()
+
+    def _taken_failure(self) -> RegistryError:
+        """The failure, held here no longer: with its traceback it would keep this stream, and that its connection."""
+        failure, self._failure = self._failure, None
+        return failure or RegistryError(f"the registry at {self._address} ended the heartbeat stream")
 
     def _over(self) -> bool:
         return self._verdict is not None or self._failure is not None
