@@ -75,9 +75,9 @@ def gateway_command(
     # Its C core tells of every lost connection on stderr; ours says what matters, once. Read when grpc is loaded.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
+    from gateway.address import split_address
     from gateway.admin.http import AdminError
     from gateway.app import GatewayOptions, run_gateway
-    from gateway.net.address import split_address
     from gateway.net.listener import ListenError
     from gateway.telemetry.setup import TelemetryError
 

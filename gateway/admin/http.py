@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Final
 
+from gateway.address import format_address, split_address
+
 logger = logging.getLogger(__name__)
 
 # Browsers send about 1 KiB; this is what other servers allow.
@@ -55,7 +57,7 @@ class AdminServer:
             reason = error.strerror or str(error)
             raise AdminError(f"The admin endpoint cannot listen on {self._listen}: {reason}.") from error
         name = self._server.sockets[0].getsockname()
-        return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+        return format_address(name[0], name[1])
 
     async def stop(self) -> None:
         """Close the listener and what is connected. Idempotent."""
@@ -125,8 +127,7 @@ def _answer(reply: Reply, more: str = "") -> bytes:
 
 
 def _parse(listen: str) -> tuple[str, int]:
-    host, colon, port = listen.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        raise AdminError(f"The admin address {listen!r} is not HOST:PORT, such as 127.0.0.1:9901.")
-    return host, int(port)
+    try:
+        return split_address(listen)
+    except ValueError as error:
+        raise AdminError(f"The admin address {listen!r} is not HOST:PORT, such as 127.0.0.1:9901.") from error

@@ -3,8 +3,8 @@
 import asyncio
 import time
 
+from gateway.address import split_address, unix_path
 from gateway.http2.handler import OutputQueue
-from gateway.net.address import split_address, unix_path
 from gateway.net.protocol import ConnectionWire
 from gateway.proxy.upstream import Dialer, UpstreamLink
 

@@ -3,8 +3,8 @@
 import asyncio
 import errno
 
+from gateway.address import format_address, split_address
 from gateway.http2.handler import OutputQueue
-from gateway.net.address import format_address, split_address
 from gateway.net.protocol import ConnectionWire
 from gateway.proxy.downstream import Downstream
 from gateway.proxy.proxy import Proxy

@@ -7,6 +7,7 @@ https://opentelemetry.io/docs/specs/semconv/rpc/grpc/
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from gateway.address import split_address, unix_path
 from gateway.errors import DEADLINE_EXCEEDED, INTERNAL, OK, STATUS_NAMES, UNAVAILABLE, UNIMPLEMENTED, UNKNOWN
 from gateway.errors import status_name as code_name
 from gateway.model import Endpoint, Outcome
@@ -121,15 +122,11 @@ def _common(outcome: Outcome, failed: bool) -> Attributes:
 
 def _add_peer(attributes: Attributes, endpoint: Endpoint) -> None:
     attributes[MESHWAY_INSTANCE] = endpoint.instance_id
-    host, port = split_address(endpoint.address)
-    attributes[NETWORK_PEER_ADDRESS] = host
-    if port:
-        attributes[NETWORK_PEER_PORT] = port
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Host and port of "host:port" or "[v6]:port"; a unix address gives its path and port 0."""
-    if address.startswith("unix:"):
-        return address.removeprefix("unix:"), 0
-    host, _, port = address.rpartition(":")
-    return host.removeprefix("[").removesuffix("]"), int(port) if port.isdecimal() else 0
+    path = unix_path(endpoint.address)
+    if path is not None:
+        attributes[NETWORK_PEER_ADDRESS] = path
+        return
+    try:
+        attributes[NETWORK_PEER_ADDRESS], attributes[NETWORK_PEER_PORT] = split_address(endpoint.address)
+    except ValueError:  # it could not be dialled either, and that is what the span tells of
+        attributes[NETWORK_PEER_ADDRESS] = endpoint.address

@@ -97,16 +97,21 @@ def test_peers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "parts"),
+    ("address", "host", "port"),
     [
-        ("10.0.0.1:70", ("10.0.0.1", 70)),
-        ("[fe80::1]:443", ("fe80::1", 443)),
-        ("cart.local:1", ("cart.local", 1)),
-        ("unix:/x:1", ("/x:1", 0)),
+        ("10.0.0.1:70", "10.0.0.1", 70),
+        ("[fe80::1]:443", "fe80::1", 443),
+        ("cart.local:1", "cart.local", 1),
+        ("unix:/x:1", "/x:1", None),
+        ("nowhere", "nowhere", None),
     ],
 )
-def test_split_address(address: str, parts: tuple[str, int]) -> None:
-    assert table.split_address(address) == parts
+def test_the_peer_is_the_endpoint(address: str, host: str, port: int | None) -> None:
+    one = outcome()
+    one.endpoint = Endpoint("cart", "one", address, {})
+    client = table.client_attributes(one)
+    assert client[table.NETWORK_PEER_ADDRESS] == host
+    assert client.get(table.NETWORK_PEER_PORT) == port
 
 
 def test_description_is_the_gateway_s_reason_or_the_server_s_words() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.net.address import format_address, split_address, unix_path
+from gateway.address import format_address, split_address, unix_path
 
 
 @pytest.mark.parametrize(
