@@ -11,7 +11,9 @@ from typing import Any
 import grpc
 from calls import Caller
 from grpc import aio
-from mesh import Child, EchoServer, Gateway, Instance, Mesh, Registry, free_port
+from mesh import PATIENCE, POLL, Child, EchoServer, Gateway, Instance, Mesh, Registry, free_port
+
+from registry.client import RegistryClient, RegistryError
 
 AWAY = "cannot watch the mesh"
 BACK = r"the registry at \S+ is back"
@@ -46,13 +48,27 @@ async def test_calls_go_on_without_the_registry(own_mesh: Callable[..., Mesh]) -
         await stream.done()
         assert await stream.rest() == []
 
-        # The new registry is obeyed: what comes and what leaves is seen again.
+        # The new registry is obeyed: what comes and what leaves is seen again. It must know of an instance for that:
+        # what it does not list while it is warming is kept.
+        await registered_again(address, "shop", "shop-0")
         added = Instance("shop", ("away.Shop",), name="shop-2")
         await asyncio.to_thread(mesh.serve, added)
         await asyncio.to_thread(server.control, "leave", "shop-0")
         await asyncio.to_thread(mesh.gateway.await_gone, "shop-0")
         assert Counter([await caller.instance() for _ in range(20)]) == {"shop-1": 10, "shop-2": 10}
         await asyncio.to_thread(mesh.assert_idle)
+
+
+async def registered_again(address: str, service: str, instance: str) -> None:
+    """Wait until the registry lists the instance by itself."""
+    async with asyncio.timeout(PATIENCE), RegistryClient(address) as client:
+        while True:
+            try:
+                if any(found.instance_id == instance for found in (await client.resolve(service)).ready):
+                    return
+            except RegistryError:
+                pass  # it does not even know the service yet
+            await asyncio.sleep(POLL)
 
 
 async def while_it_restarts(mesh: Mesh, caller: Caller, address: str) -> list[aio.AioRpcError]:
