@@ -58,15 +58,18 @@ def on_term(number, frame):
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, on_term)
 signal.signal(signal.SIGHUP, lambda number, frame: log("SIGHUP"))
+def follow_health():
+    try:
+        servicer.set("", names[(directory / "health").read_text().strip()])
+    except (OSError, KeyError):
+        pass
+follow_health()  # the servicer's own first word is SERVING
 server.add_insecure_port("127.0.0.1:" + port)
 server.start()
 (directory / "pid").write_text(str(os.getpid()))
 log("up")
 while not ended.wait(0.05):
-    try:
-        servicer.set("", names[(directory / "health").read_text().strip()])
-    except (OSError, KeyError):
-        pass
+    follow_health()
 server.stop(0)
 sys.exit(7)
 """
