@@ -2,10 +2,10 @@
 #   PYTHON=python3.12   which Python makes the environments (3.11 or later)
 #   ARGS='...'          passed on to `run`, `test`, `test-compiled` and `bench`
 #   TESTS=tests/unit    which tests to run
-#   JOBS=4              how many test processes run side by side (most of them wait most of the time)
+#   JOBS=3              how many test processes run side by side (most of them wait most of the time)
 
 PYTHON ?= python3
-JOBS ?= 4
+JOBS ?= 3
 TESTS ?= tests
 ARGS ?=
 
